@@ -1,0 +1,115 @@
+"""One configuration object from which every size of the core is derived."""
+
+import re
+from dataclasses import dataclass
+
+from .isa import Format
+
+GROUP = 4
+"""Channels one beat of the memory bus carries; the side of an array is a multiple of it."""
+
+SIDES = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """Sizes of one core.
+
+    Parameters
+    ----------
+    rows, lanes : int
+        Array size Tm x Tn. Both equal the channel group T: 4, 8, 16 or 32.
+    format : str
+        Operand format of the array, ``"fp32"`` or ``"bf16"``. Sums are always fp32.
+    stream_depth, stationary_depth : int
+        Vectors of the stream and stationary ring buffers, a power of two.
+    accumulator_depth : int
+        Vectors of one of the two accumulator banks, a power of two.
+    max_classes : int
+        Largest number of classes of the loss unit.
+    max_outstanding : int
+        Read bursts in flight on one port.
+
+    Raises
+    ------
+    ValueError
+        If a size is not supported; the text names the nearest one that is.
+    """
+
+    rows: int = 8
+    lanes: int = 8
+    format: str = "fp32"
+    stream_depth: int = 4096
+    stationary_depth: int = 4096
+    accumulator_depth: int = 2048
+    max_classes: int = 1024
+    max_outstanding: int = 32
+
+    address_bits = 32
+    data_bits = 128
+
+    def __post_init__(self):
+        if self.rows != self.lanes or self.rows not in SIDES:
+            side = min(SIDES, key=lambda s: abs(s - max(self.rows, self.lanes)))
+            why = (
+                f"no multiple of the channel group {GROUP}"
+                if self.rows % GROUP or self.lanes % GROUP
+                else "not one of the square arrays " + ", ".join(f"{s}x{s}" for s in SIDES)
+            )
+            raise ValueError(
+                f"Array {self.rows}x{self.lanes} is {why}; the nearest that is supported is "
+                f"{side}x{side}."
+            )
+        names = [f.name.lower() for f in Format]
+        if self.format not in names:
+            raise ValueError(
+                f"Number format {self.format!r} is unknown; choose one of {', '.join(names)}."
+            )
+        for name in ("stream_depth", "stationary_depth", "accumulator_depth", "max_classes"):
+            value = getattr(self, name)
+            if value < 64 or value > 32768 or value & (value - 1):
+                raise ValueError(f"{name} {value} is not a power of two from 64 to 32768.")
+
+    @classmethod
+    def parse(cls, array="8x8", format="fp32", **sizes):
+        """Build a configuration from a command line's ``ROWSxLANES`` and format name."""
+        match = re.fullmatch(r"(\d+)x(\d+)", array)
+        if not match:
+            raise ValueError(f"Array {array!r} is not written ROWSxLANES; for example 8x8.")
+        return cls(rows=int(match[1]), lanes=int(match[2]), format=format, **sizes)
+
+    @property
+    def group(self):
+        """Channels stored next to each other, T."""
+        return self.lanes
+
+    @property
+    def array(self):
+        return f"{self.rows}x{self.lanes}"
+
+    @property
+    def beat_words(self):
+        """fp32 words one bus beat carries."""
+        return self.data_bits // 32
+
+    @property
+    def beat_bytes(self):
+        return self.data_bits // 8
+
+    @property
+    def vector_beats(self):
+        """Bus beats of one vector of T fp32 words."""
+        return self.group // self.beat_words
+
+    @property
+    def vector_bytes(self):
+        return self.group * 4
+
+    @property
+    def block_bytes(self):
+        """Bytes of one T x T weight block."""
+        return self.group * self.vector_bytes
+
+    @property
+    def name(self):
+        return f"eftrain_{self.array}_{self.format}"
