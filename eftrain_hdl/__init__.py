@@ -1,0 +1,1 @@
+"""Gateware of eftrain: an FPGA accelerator that trains convolutional networks."""

@@ -1,0 +1,1 @@
+"""Tiles, taps and addresses: who touches what, and where it lies."""

@@ -1,0 +1,124 @@
+"""Run generator: turns a tile's place in a tensor into contiguous runs of DRAM."""
+
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..memory.axi import RunLayout
+from .loop_nest import LoopNest, loop_layout
+from .tile import TILE_BITS
+
+__all__ = ["LEVELS", "TERMS", "RunGenerator", "request_layout"]
+
+LEVELS = 4
+TERMS = 4
+
+
+def request_layout(*, address_bits):
+    """One box of a tensor.
+
+    base, term
+        The first byte is ``base + sum of index * stride`` over the four terms.
+    level
+        Four nested loops (outermost first) of ``count`` runs ``stride`` bytes apart.
+    beats
+        Bus beats of one run. 0, or a zero count on any level, makes an empty request.
+    mark
+        Tag the last run of the innermost loop (an array row of the WU stream ends there).
+    """
+    address = unsigned(address_bits)
+    pair = data.StructLayout({"index": unsigned(TILE_BITS), "stride": address})
+    level = data.StructLayout({"count": unsigned(TILE_BITS), "stride": address})
+    return data.StructLayout(
+        {
+            "base": address,
+            "term": data.ArrayLayout(pair, TERMS),
+            "level": data.ArrayLayout(level, LEVELS),
+            "beats": unsigned(TILE_BITS),
+            "mark": 1,
+        }
+    )
+
+
+class RunGenerator(wiring.Component):
+    """Emit the runs of each request, one a cycle after ``TERMS + 2`` cycles of address arithmetic.
+
+    Used by every port of the core, readers and writer alike.
+
+    Members
+    -------
+    i : In(stream of request_layout)
+    o : Out(stream of RunLayout)
+        ``tag[0]`` carries the request's mark.
+    idle : Out(1)
+        No request is held.
+    """
+
+    def __init__(self, *, address_bits):
+        self.address_bits = address_bits
+        super().__init__(
+            {
+                "i": In(stream.Signature(request_layout(address_bits=address_bits))),
+                "o": Out(stream.Signature(RunLayout(address_bits))),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.nest = nest = LoopNest(
+            levels=LEVELS, count_bits=TILE_BITS, address_bits=(self.address_bits,)
+        )
+        request = Signal(request_layout(address_bits=self.address_bits))
+        address = Signal(self.address_bits)
+        product = Signal(self.address_bits)
+        term = Signal(range(TERMS + 2))
+        empty = Signal()
+        nothing = request.beats == 0
+        for level in range(LEVELS):
+            nothing = nothing | (request.level[level].count == 0)
+            m.d.comb += [
+                nest.setup.level[level].count.eq(request.level[level].count),
+                nest.setup.level[level].stride.a0.eq(request.level[level].stride),
+            ]
+        m.d.comb += nest.setup.start.a0.eq(address)
+
+        with m.FSM() as fsm:
+            m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [
+                    request.eq(self.i.payload),
+                    address.eq(self.i.payload.base),
+                    product.eq(0),
+                    term.eq(0),
+                ]
+                with m.If(self.i.valid):
+                    m.next = "ADDRESS"
+            with m.State("ADDRESS"):
+                # The product of one term is added while that of the next is formed.
+                selected = request.term[term[:2]]
+                m.d.sync += [
+                    product.eq(selected.index * selected.stride),
+                    address.eq(address + product),
+                    term.eq(term + 1),
+                    empty.eq(nothing),
+                ]
+                with m.If(term == TERMS):
+                    m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += nest.load.eq(1)
+                m.next = "IDLE"
+                with m.If(~empty):
+                    m.next = "RUNS"
+            with m.State("RUNS"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.payload.address.eq(nest.address.a0),
+                    self.o.payload.beats.eq(request.beats),
+                    self.o.payload.tag.eq(request.mark & nest.last[LEVELS - 1]),
+                    nest.advance.eq(self.o.ready),
+                ]
+                with m.If(self.o.ready & nest.last[0]):
+                    m.next = "IDLE"
+        return m

@@ -1,0 +1,234 @@
+"""Sweep sequencer: lists the sweeps of a tile step, tap by tap."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..control.descriptor import descriptor_layout
+from ..isa import Flag, Opcode
+from .sweep import LoadOp, load_layout, sweep_layout
+from .tap_range import TapRange, tap_layout
+from .tile import TILE_BITS, tile_layout
+
+__all__ = ["SweepSequencer"]
+
+_QUEUE = 4
+"""Records kept ahead of the array, so that short sweeps hide the cycles spent on finding bounds."""
+
+
+class SweepSequencer(wiring.Component):
+    """Walk the taps of each tile step; emit what to load as S and what to stream over it.
+
+    A tap costs about five cycles here, spent while earlier sweeps run. FP and BP emit one sweep for
+    each tap and out block; WU one record a tap, which covers all its rows and groups.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    descriptor : In(descriptor_layout)
+    i : In(stream of tile_layout)
+    load : Out(stream of load_layout)
+    sweep : Out(stream of sweep_layout)
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__(
+            {
+                "descriptor": In(descriptor_layout()),
+                "i": In(stream.Signature(tile_layout())),
+                "load": Out(stream.Signature(load_layout())),
+                "sweep": Out(stream.Signature(sweep_layout())),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        d, tile = self.descriptor, self.i.payload
+        group = self.config.group
+        group_bits = ceil_log2(group)
+        is_bp = d.opcode == Opcode.CONV_BP
+        is_wu = d.opcode == Opcode.CONV_WU
+        is_pass = d.opcode == Opcode.PASS
+
+        load = Signal(load_layout())
+        sweep = Signal(sweep_layout())
+        load_valid = Signal()
+        sweep_valid = Signal()
+        room = Signal()
+        queues = []
+        for name, record, valid, port in (
+            ("load_queue", load, load_valid, self.load),
+            ("sweep_queue", sweep, sweep_valid, self.sweep),
+        ):
+            queue = SyncFIFO(width=len(record.as_value()), depth=_QUEUE)
+            m.submodules[name] = queue
+            queues.append(queue)
+            m.d.comb += [
+                queue.w_data.eq(record),
+                queue.w_en.eq(valid),
+                port.payload.eq(queue.r_data),
+                port.valid.eq(queue.r_rdy),
+                queue.r_en.eq(port.ready),
+            ]
+        m.d.comb += room.eq(queues[0].w_rdy & queues[1].w_rdy)
+
+        # -- bounds of the current tap ---------------------------------------------------------------
+        tap_row = Signal(4)
+        tap_col = Signal(4)
+        on_cols = Signal()
+        m.submodules.tap_range = tap_range = TapRange()
+        m.d.comb += [
+            tap_range.axis.eq(Mux(on_cols, tile.cols, tile.rows)),
+            tap_range.stride.eq(Mux(on_cols, d.stride_cols, d.stride_rows)),
+            tap_range.pad.eq(Mux(on_cols, d.pad_cols, d.pad_rows)),
+            tap_range.tap.eq(Mux(on_cols, tap_col, tap_row)),
+        ]
+        rows = Signal(tap_layout())
+        cols = tap_range.o
+        wait = Signal(range(TapRange.latency + 1))
+
+        # Offsets of the tap's first row in vectors, on both grids; WU counts the small grid in groups.
+        small_pitch = Signal(TILE_BITS)
+        small_row = Signal(TILE_BITS)
+        big_row = Signal(TILE_BITS)
+        big_step = Signal(TILE_BITS)
+        m.d.comb += small_pitch.eq(Mux(is_wu, tile.groups << group_bits, tile.cols.small))
+        m.d.sync += [
+            small_row.eq(rows.small * small_pitch),
+            big_row.eq(rows.big * tile.cols.big),
+            big_step.eq(d.stride_rows[:3] * tile.cols.big),
+        ]
+
+        out_block = Signal(TILE_BITS)
+        block_offset = Signal(TILE_BITS)
+        tap_offset = Signal(TILE_BITS)
+        bias_tap = Signal()
+        empty = Signal()
+        m.d.comb += empty.eq((rows.count == 0) | (cols.count == 0))
+
+        # -- the two records --------------------------------------------------------------------------
+        m.d.comb += [
+            load.rows.eq(Mux(bias_tap, tile.rows.small, rows.count)),
+            load.groups.eq(tile.groups),
+            load.images.eq(tile.images),
+            load.cols.eq(tile.cols.small),
+            load.col_first.eq(cols.small),
+            load.col_count.eq(cols.count),
+            load.offset.eq(big_row + cols.big),
+            load.row_stride.eq(big_step),
+            load.image_stride.eq(tile.big_area),
+            load.col_stride.eq(d.stride_cols),
+        ]
+        level = sweep.nest.level
+        start = sweep.nest.start
+        m.d.comb += sweep.swap_inner.eq(is_wu)
+        with m.If(is_wu):
+            m.d.comb += [
+                level[0].count.eq(Mux(bias_tap, tile.rows.small, rows.count)),
+                level[0].stride.a0.eq(small_pitch),
+                level[1].count.eq(tile.groups),
+                level[1].stride.a0.eq(group),
+                level[2].count.eq(tile.out_blocks),
+                level[2].stride.a0.eq(tile.pixel_vectors),
+                level[2].stride.a1.eq(tile.block_vectors),
+                level[3].count.eq(group),
+                level[3].stride.a0.eq(1),
+                level[3].stride.a1.eq(1),
+                start.a0.eq(Mux(bias_tap, 0, small_row)),
+                start.a1.eq(tap_offset),
+            ]
+        with m.Else():
+            big = (tile.big_area, big_step, d.stride_cols[:3], big_row + cols.big)
+            small = (tile.small_area, tile.cols.small, 1, small_row + cols.small)
+            for index, (count, in_big, in_small) in enumerate(
+                zip((tile.images, rows.count, cols.count), big, small), start=1
+            ):
+                m.d.comb += [
+                    level[index].count.eq(count),
+                    level[index].stride.a0.eq(Mux(is_bp, in_small, in_big)),
+                    level[index].stride.a1.eq(Mux(is_bp, in_big, in_small)),
+                ]
+            m.d.comb += [
+                level[0].count.eq(1),
+                start.a0.eq(Mux(is_bp, small[3], big[3])),
+                start.a1.eq(Mux(is_bp, big[3], small[3]) + block_offset),
+            ]
+
+        last_col = tap_col == d.kernel_cols - 1
+        last_row = tap_row == d.kernel_rows - 1
+        wants_bias = is_wu & d.flags[Flag.BIAS] & (tile.in_block == 0)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [
+                    tap_row.eq(0), tap_col.eq(0), tap_offset.eq(0), bias_tap.eq(0), wait.eq(0),
+                ]
+                with m.If(self.i.valid):
+                    m.next = "ROW"
+            with m.State("ROW"):
+                m.d.sync += wait.eq(wait + 1)
+                with m.If(wait == TapRange.latency):
+                    m.d.sync += [rows.eq(tap_range.o), wait.eq(0)]
+                    m.next = "COL"
+            with m.State("COL"):
+                # The row products settle while the column bounds are found.
+                m.d.comb += on_cols.eq(1)
+                m.d.sync += wait.eq(wait + 1)
+                with m.If(wait == TapRange.latency):
+                    m.d.sync += [wait.eq(0), out_block.eq(0), block_offset.eq(0)]
+                    m.next = "EMIT"
+            with m.State("EMIT"):
+                m.d.comb += on_cols.eq(1)
+                with m.If(is_wu):
+                    m.d.comb += load.op.eq(Mux(bias_tap, LoadOp.ONES, LoadOp.GATHER))
+                    m.d.comb += [
+                        load_valid.eq(room & (~empty | bias_tap)),
+                        sweep_valid.eq(room & (~empty | bias_tap)),
+                    ]
+                with m.Else():
+                    m.d.comb += [
+                        load.op.eq(
+                            Mux(is_pass, LoadOp.IDENTITY, Mux(empty, LoadOp.SKIP, LoadOp.BLOCK))
+                        ),
+                        load_valid.eq(room & ~(is_pass & empty)),
+                        sweep_valid.eq(room & ~empty),
+                    ]
+                with m.If(room):
+                    m.d.sync += [
+                        out_block.eq(out_block + 1),
+                        block_offset.eq(block_offset + tile.block_vectors),
+                    ]
+                    with m.If(is_wu | (out_block == tile.out_blocks - 1)):
+                        m.d.sync += [
+                            tap_offset.eq(tap_offset + group),
+                            tap_col.eq(Mux(last_col, 0, tap_col + 1)),
+                        ]
+                        m.next = "COL"
+                        with m.If(last_col):
+                            m.d.sync += tap_row.eq(tap_row + 1)
+                            m.next = "ROW"
+                        with m.If(last_col & last_row):
+                            m.d.sync += bias_tap.eq(1)
+                            m.next = "EMIT"
+                        with m.If(bias_tap | (last_col & last_row & ~wants_bias)):
+                            m.next = "END"
+            with m.State("END"):
+                m.d.comb += [
+                    load.op.eq(LoadOp.RELEASE),
+                    load.offset.eq(tile.stationary_vectors),
+                    load_valid.eq(room & is_wu),
+                    sweep.end.eq(1),
+                    sweep.commit.eq(tile.last),
+                    sweep.release.eq(tile.stream_vectors),
+                    sweep_valid.eq(room),
+                ]
+                with m.If(room):
+                    m.d.comb += self.i.ready.eq(1)
+                    m.next = "IDLE"
+        return m

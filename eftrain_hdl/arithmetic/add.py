@@ -1,0 +1,148 @@
+"""fp32 adder."""
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .convert import normalise, pack_float32, pack_model, register, round_nearest_even
+
+__all__ = ["FloatAdd"]
+
+
+class FloatAdd(wiring.Component):
+    """``o = a + b`` in fp32, correctly rounded.
+
+    Takes a pair every cycle and has no handshake; ``o`` belongs to the operands of ``latency``
+    cycles before, so a running sum may use its own result again ``latency`` cycles later. Stages:
+    order by magnitude; align and add; normalise, round and pack.
+
+    Subnormal operands count as zero and results below 2**-126 become zero of their sign.
+    ``x + (-x)`` is +0, ``-0 + -0`` is -0, infinities of opposite sign give NaN.
+
+    Members
+    -------
+    a, b : In(32)
+        fp32 operands.
+    o : Out(32)
+        fp32 sum.
+    """
+
+    latency = 3
+
+    a: In(32)
+    b: In(32)
+    o: Out(32)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        # Stage 1: order.
+        a, b = self.a, self.b
+        swap = Signal()
+        large, small = Signal(32), Signal(32)
+        distance = Signal(8)
+        m.d.comb += [
+            swap.eq(b[:31] > a[:31]),
+            large.eq(Mux(swap, b, a)),
+            small.eq(Mux(swap, a, b)),
+            distance.eq(large[23:31] - small[23:31]),
+        ]
+        a_top, b_top = a[23:31] == 255, b[23:31] == 255
+        nan = (a_top & a[:23].any()) | (b_top & b[:23].any()) | (a_top & b_top & (a[31] ^ b[31]))
+        small_dead = small[23:31] == 0
+        both_dead = large[23:31] == 0
+        subtract = a[31] ^ b[31]
+        flags = Cat(
+            # Two zeros of opposite sign give +0.
+            large[31] & ~(both_dead & subtract),
+            both_dead,
+            a_top | b_top,
+            nan,
+        )
+        flags = register(m, flags, "flags_ordered")
+        large_fraction = register(m, large[:23], "large_fraction")
+        small_fraction = register(m, small[:23], "small_fraction")
+        exponent = register(m, large[23:31], "exponent_ordered")
+        places = register(m, distance[:5], "places")
+        far = register(m, distance[5:].any() | small_dead, "far")
+        small_dead = register(m, small_dead, "small_dead")
+        subtract = register(m, subtract, "subtract")
+
+        # Stage 2: align and add with a guard, a round and a sticky bit.
+        small_significand = Cat(Const(0, 2), small_fraction, Const(1, 1))
+        lost = Signal(26)
+        sticky = Signal()
+        aligned = Signal(27)
+        total = Signal(29)
+        m.d.comb += [
+            # The mask of the bits that fall out costs less than shifting them into view.
+            lost.eq(small_significand & ~(Const(-1, signed(26)) << places)[:26]),
+            sticky.eq(~small_dead & (far | lost.any())),
+            aligned.eq(Cat(sticky, Mux(far, 0, small_significand >> places))),
+            # The lowest position only makes the carry of a two's complement.
+            total.eq(
+                Cat(Const(1, 1), Const(0, 3), large_fraction, Const(1, 1))
+                + Cat(subtract, aligned ^ subtract.as_signed())
+            ),
+        ]
+        total = register(m, total[1:], "total")
+        exponent = register(m, exponent, "exponent_added")
+        sign, zero, inf, nan = register(m, flags, "flags_added")
+
+        # Stage 3. A leading one in the upper three places needs rounding, but a shift by one place
+        # at most. Below, the operands were at most one place apart: any shift, but no rounding.
+        cancelled = Signal()
+        significand = Signal(28)
+        offset = Signal(signed(2))
+        m.d.comb += [
+            cancelled.eq(~total[25:].any()),
+            significand.eq(Mux(total[27], total, Mux(total[26], total << 1, total << 2))),
+            offset.eq(Mux(total[27], 1, Mux(total[26], 0, -1))),
+        ]
+        rounded = round_nearest_even(m, (exponent + offset).as_signed(), significand)
+        shifted, count = normalise(m, total[2:25])
+        exact = Cat(Const(0, 1), shifted[:22], (exponent - 2 - count)[:10])
+
+        nothing = cancelled & ~shifted[22]
+        packed = pack_float32(
+            m,
+            sign & ~nothing,
+            Mux(cancelled, exact, rounded),
+            zero=zero | nothing,
+            inf=inf,
+            nan=nan,
+        )
+        m.d.sync += self.o.eq(packed)
+
+        return m
+
+    @staticmethod
+    def model(a, b):
+        """Bit-exact model: uint32 arrays of fp32 bit patterns (broadcast together) -> uint32."""
+        a, b = np.broadcast_arrays(np.asarray(a, np.uint32), np.asarray(b, np.uint32))
+        a, b = a.astype(np.int64), b.astype(np.int64)
+        swap = (b & 0x7FFFFFFF) > (a & 0x7FFFFFFF)
+        large, small = np.where(swap, b, a), np.where(swap, a, b)
+        large_exponent, small_exponent = (large >> 23) & 255, (small >> 23) & 255
+        large_fraction, small_fraction = large & 0x7FFFFF, small & 0x7FFFFF
+        sign, small_sign = large >> 31, small >> 31
+
+        inf = large_exponent == 255
+        nan = inf & (
+            (large_fraction != 0)
+            | ((small_exponent == 255) & ((small_fraction != 0) | (sign != small_sign)))
+        )
+
+        x = np.where(large_exponent == 0, 0, large_fraction | 1 << 23) << 3
+        y = np.where(small_exponent == 0, 0, small_fraction | 1 << 23) << 3
+        places = np.minimum(large_exponent - small_exponent, 31)
+        aligned = y >> places
+        aligned |= (aligned << places) != y
+        total = np.where(sign == small_sign, x + aligned, x - aligned)
+        # Of exact integers below 2**53, frexp gives the length in bits.
+        length = np.frexp(total.astype(np.float64))[1].astype(np.int64)
+        sign = np.where((total == 0) & (sign != small_sign), 0, sign)
+        return pack_model(
+            sign, large_exponent + length - 27, total << (28 - length), 28, inf=inf, nan=nan
+        )

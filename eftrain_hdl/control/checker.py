@@ -1,0 +1,178 @@
+"""Decides whether a descriptor is legal, before anything acts on it."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import isa
+from ..isa import ErrorCode, Flag, Opcode
+from .descriptor import descriptor_layout
+
+__all__ = ["ADDRESSES_USED", "DescriptorChecker"]
+
+CONVOLUTIONS = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU)
+GRIDDED = (*CONVOLUTIONS, Opcode.PASS)
+SIDE_FLAGS = (Flag.SIDE_MASK, Flag.SIDE_ADD, Flag.UNPOOL)
+
+
+def _addresses(port, *parts):
+    return tuple(f"{port}_{part}" for part in parts)
+
+
+def _used():
+    """``(opcode, flags, fields)``: fields that hold addresses or strides, and the flags of which
+    one must be set for that (none: always)."""
+    grid = ("base", "image_stride", "block_stride", "row_stride")
+    blocks = grid[:3]
+    for opcode in (Opcode.CONV_FP, Opcode.CONV_BP):
+        yield opcode, (), _addresses("stationary", *blocks)
+    for opcode in (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.PASS):
+        yield opcode, (), _addresses("stream", *grid) + _addresses("output", *grid)
+        yield opcode, SIDE_FLAGS, _addresses("side", *grid)
+    yield Opcode.CONV_FP, (Flag.BIAS,), ("bias_base",)
+    yield Opcode.CONV_WU, (), _addresses("stream", *grid) + _addresses("stationary", *grid)
+    yield Opcode.CONV_WU, (), _addresses("output", *blocks)
+    yield Opcode.CONV_WU, (Flag.MOMENTUM,), ("side_base", "bias_momentum_base")
+    yield Opcode.CONV_WU, (Flag.BIAS,), ("bias_base",)
+    yield Opcode.LOSS, (), ("stream_base", "side_base", "bias_base")
+    yield Opcode.LOSS, (Flag.GRADIENT,), ("output_base",)
+
+
+ADDRESSES_USED = tuple(_used())
+
+ORDER = (
+    ErrorCode.UNKNOWN_OPCODE,
+    ErrorCode.ILLEGAL_FLAGS,
+    ErrorCode.ZERO_DIMENSION,
+    ErrorCode.OVERSIZED_DIMENSION,
+    ErrorCode.MISALIGNED_ADDRESS,
+)
+"""Of several errors in one descriptor, the first of this order is reported."""
+
+
+class DescriptorChecker(wiring.Component):
+    """Finds the first error of a descriptor: opcode, flags, sizes, alignment.
+
+    What only the tile walker knows (a tile that overflows a buffer) and what only the memory side
+    knows (addresses outside the window) is checked there.
+
+    *Latency*: ``code`` belongs to the ``descriptor`` of ``latency`` cycles before. No handshake.
+
+    Parameters
+    ----------
+    max_classes : int
+        Largest number of classes of LOSS.
+
+    Members
+    -------
+    descriptor : In(descriptor_layout())
+        With resolved addresses. Must be constant for ``latency`` cycles.
+    code : Out(isa.ErrorCode)
+        Eight bits; ``NONE`` if the descriptor is legal.
+    """
+
+    latency = 4
+
+    def __init__(self, *, max_classes):
+        self._max_classes = max_classes
+        super().__init__({"descriptor": In(descriptor_layout()), "code": Out(8)})
+
+    def elaborate(self, platform):
+        m = Module()
+        d = self.descriptor
+        flags = d.flags
+
+        # Stage 1: which opcode, and what comparisons need.
+        known = {op: Signal(name=f"is_{op.name}") for op in Opcode}
+        for op, is_op in known.items():
+            m.d.sync += is_op.eq(d.opcode == op)
+
+        def any_of(opcodes):
+            return Cat(known[op] for op in opcodes).any()
+
+        iteration = {}
+        for axis in ("rows", "cols"):
+            iteration[axis] = Signal(16, name=f"iteration_{axis}")
+            m.d.sync += iteration[axis].eq(
+                Mux(d.opcode == Opcode.CONV_BP, d[f"big_{axis}"], d[f"small_{axis}"])
+            )
+
+        # Stage 2: one bit a rule. Rules of one code are joined in stage 3.
+        found = {code: [] for code in ORDER}
+
+        def rule(code, condition, name):
+            bit = Signal(name=f"{code.name.lower()}_{name}")
+            m.d.sync += bit.eq(condition)
+            found[code].append(bit)
+
+        rule(ErrorCode.UNKNOWN_OPCODE, ~any_of(Opcode), "opcode")
+
+        for op, legal in isa.LEGAL_FLAGS.items():
+            mask = sum(1 << flag for flag in legal)
+            illegal = Cat(flags[i] for i in range(len(flags)) if not mask >> i & 1)
+            rule(ErrorCode.ILLEGAL_FLAGS, known[op] & illegal.any(), op.name.lower())
+        exclusive = Cat(flags[a] & flags[b] for a, b in isa.EXCLUSIVE_FLAGS).any()
+        rule(ErrorCode.ILLEGAL_FLAGS, exclusive, "pair")
+        halves = (d.tile_rows, d.tile_cols, d.small_rows, d.small_cols)
+        odd = Cat(size[0] for size in halves).any()
+        rule(ErrorCode.ILLEGAL_FLAGS, any_of(GRIDDED) & flags[Flag.POOL] & odd, "pool_of_odd")
+
+        sizes = [f"{what}_{axis}" for what in ("kernel", "stride", "big", "small", "tile")
+                 for axis in ("rows", "cols")]
+        sizes += ["tile_images", "out_blocks", "tile_out_blocks", "in_blocks"]
+        for size in sizes:
+            rule(ErrorCode.ZERO_DIMENSION, any_of(GRIDDED) & (d[size] == 0), size)
+        rule(ErrorCode.ZERO_DIMENSION,
+             any_of((*GRIDDED, Opcode.LOSS)) & (d.images == 0), "images")
+        rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOSS] & (d.classes == 0), "classes")
+        rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOOP] & (d["count"] == 0), "count")
+
+        too_large = ErrorCode.OVERSIZED_DIMENSION
+        gridded = any_of(GRIDDED)
+        for axis in ("rows", "cols"):
+            kernel, stride, pad = (d[f"{what}_{axis}"] for what in ("kernel", "stride", "pad"))
+            rule(too_large, gridded & (kernel > isa.MAX_KERNEL), f"kernel_{axis}")
+            rule(too_large, gridded & (stride > isa.MAX_STRIDE), f"stride_{axis}")
+            rule(too_large, gridded & (pad >= kernel), f"pad_{axis}")
+            rule(too_large, gridded & (d[f"tile_{axis}"] > iteration[axis]), f"tile_{axis}")
+        rule(too_large, gridded & (d.tile_images > d.images), "tile_images")
+        rule(too_large, gridded & (d.tile_out_blocks > d.out_blocks), "tile_out_blocks")
+        one_block = (d.tile_out_blocks == 1) & (d.in_blocks == 1)
+        rule(too_large, known[Opcode.PASS] & ~one_block, "pass_blocks")
+        rule(too_large, known[Opcode.LOSS] & (d.classes > self._max_classes), "classes")
+        for axis in ("rows", "cols"):
+            rule(too_large, self._beyond_big(m, d, axis) & gridded, f"small_{axis}")
+
+        low_bits = isa.ALIGNMENT.bit_length() - 1
+        for i, (op, needed, fields) in enumerate(ADDRESSES_USED):
+            applies = known[op]
+            if needed:
+                applies = applies & Cat(flags[flag] for flag in needed).any()
+            low = Cat(d[field][:low_bits] for field in fields)
+            rule(ErrorCode.MISALIGNED_ADDRESS, applies & low.any(), f"{op.name.lower()}_{i}")
+
+        # Stages 3 and 4.
+        joined = {}
+        for code, bits in found.items():
+            joined[code] = Signal(name=f"any_{code.name.lower()}")
+            m.d.sync += joined[code].eq(Cat(bits).any())
+        verdict = ErrorCode.NONE
+        for code in reversed(ORDER):
+            verdict = Mux(joined[code], code, verdict)
+        m.d.sync += self.code.eq(verdict)
+        return m
+
+    @staticmethod
+    def _beyond_big(m, d, axis):
+        """The last small pixel's window starts past the last big pixel:
+        (small - 1) * stride >= big + pad. One register stage."""
+        # Strides above 4 are refused by a rule of their own, so three bits do.
+        stride = d[f"stride_{axis}"][:isa.MAX_STRIDE.bit_length()]
+        start = Signal(20, name=f"last_start_{axis}")
+        room = Signal(17, name=f"room_{axis}")
+        steps = d[f"small_{axis}"] - 1
+        total = 0
+        for bit in range(len(stride)):
+            total = total + (Mux(stride[bit], steps[:16], 0) << bit)
+        m.d.sync += [start.eq(total), room.eq(d[f"big_{axis}"] + d[f"pad_{axis}"])]
+        return start >= room

@@ -1,0 +1,1 @@
+"""Buffers, array, accumulators and what happens to a result on its way out."""

@@ -1,0 +1,117 @@
+"""Glue between fixed-latency pipelines and streams."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import fifo, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["DelayLine", "LandingFifo"]
+
+
+class DelayLine(wiring.Component):
+    """``o`` is ``i`` of ``cycles`` cycles before. No reset: data only, never valid bits.
+
+    Parameters
+    ----------
+    width : int
+    cycles : int
+        Up to :attr:`register_limit` it is a chain of registers, above a small circular memory, which
+        devices without shift registers in their LUTs hold in far fewer cells.
+    """
+
+    register_limit = 4
+
+    def __init__(self, width, cycles):
+        self._width = width
+        self._cycles = cycles
+        super().__init__({"i": In(width), "o": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        if self._cycles <= self.register_limit:
+            value = self.i
+            for stage in range(self._cycles):
+                delayed = Signal(self._width, name=f"stage{stage}", reset_less=True)
+                m.d.sync += delayed.eq(value)
+                value = delayed
+            m.d.comb += self.o.eq(value)
+        else:
+            # The output register is the last cycle of the delay.
+            depth = self._cycles - 1
+            m.submodules.memory = cells = memory.Memory(shape=self._width, depth=depth, init=[])
+            read, write = cells.read_port(domain="comb"), cells.write_port()
+            place = Signal(range(depth))
+            output = Signal(self._width, reset_less=True)
+            with m.If(place == depth - 1):
+                m.d.sync += place.eq(0)
+            with m.Else():
+                m.d.sync += place.eq(place + 1)
+            m.d.comb += [
+                read.addr.eq(place),
+                write.addr.eq(place),
+                write.data.eq(self.i),
+                write.en.eq(1),
+                self.o.eq(output),
+            ]
+            m.d.sync += output.eq(read.data)
+
+        return m
+
+
+class LandingFifo(wiring.Component):
+    """Catches what a fixed-latency pipeline delivers, so that the pipeline never has to stall.
+
+    A place is claimed when a value enters the pipeline and is free again when the value left ``o``.
+    A value may enter only while ``room`` is high; every claim must be followed by exactly one
+    ``write``, in order.
+
+    For a value every cycle the depth must be at least the latency of the pipeline plus two.
+
+    Parameters
+    ----------
+    width, depth : int
+
+    Members
+    -------
+    claim : In(1)
+        A value enters the pipeline in this cycle.
+    room : Out(1)
+        A place is free.
+    write, data : In(1), In(width)
+        The value that left the pipeline.
+    o : Out(stream.Signature(width))
+    idle : Out(1)
+        No place is claimed.
+    """
+
+    def __init__(self, width, depth):
+        self._width = width
+        self._depth = depth
+        super().__init__(
+            {
+                "claim": In(1),
+                "room": Out(1),
+                "write": In(1),
+                "data": In(width),
+                "o": Out(stream.Signature(width)),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.fifo = places = fifo.SyncFIFO(width=self._width, depth=self._depth)
+        claimed = Signal(range(self._depth + 1))
+        m.d.comb += [
+            self.room.eq(claimed != self._depth),
+            self.idle.eq(claimed == 0),
+            places.w_en.eq(self.write),
+            places.w_data.eq(self.data),
+            self.o.valid.eq(places.r_rdy),
+            self.o.payload.eq(places.r_data),
+            places.r_en.eq(self.o.ready),
+        ]
+        m.d.sync += claimed.eq(claimed + self.claim - (self.o.valid & self.o.ready))
+
+        return m

@@ -1,0 +1,92 @@
+"""The arithmetic of the epilogue: two multiply-and-add stages in each of four fp32 lanes."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..arithmetic import FloatAdd, FloatMultiply
+from .elastic import DelayLine
+
+__all__ = ["NEGATIVE_ZERO", "ONE", "EpilogueLanes"]
+
+ONE = 0x3F800000
+NEGATIVE_ZERO = 0x80000000
+"""The neutral element of fp32 addition: ``x + -0`` is ``x`` for both zeros too."""
+
+
+class EpilogueLanes(wiring.Component):
+    """``inner = a + inner_factor * inner_side``, then ``o = outer_side + outer_factor * inner``.
+
+    Every product and every sum is rounded by itself. A factor of :data:`ONE` and a side operand of
+    :data:`NEGATIVE_ZERO` make a stage pass its operand through (subnormals become zero, NaN becomes
+    the canonical one), which is how one pair of stages serves biases, residuals and SGD alike.
+
+    A beat every cycle, no handshake. All operands are given in the same cycle; ``inner`` comes
+    :attr:`inner_latency` and ``o`` :attr:`latency` cycles later.
+
+    Members
+    -------
+    a, inner_side, outer_side : In(128)
+        fp32 words, lane 0 in the low bits.
+    inner_factor : In(32)
+        Factor of all lanes for the beat that enters in this cycle.
+    outer_factor : In(32)
+        Factor of all lanes. Stable while beats are in flight.
+    inner, o : Out(128)
+    """
+
+    lanes = 4
+    inner_latency = FloatMultiply.latency + FloatAdd.latency
+    latency = 2 * inner_latency
+
+    a: In(128)
+    inner_factor: In(32)
+    inner_side: In(128)
+    outer_factor: In(32)
+    outer_side: In(128)
+    inner: Out(128)
+    o: Out(128)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.a_delay = a_delay = DelayLine(128, FloatMultiply.latency)
+        m.submodules.side_delay = side_delay = DelayLine(
+            128, self.inner_latency + FloatMultiply.latency
+        )
+        m.d.comb += [a_delay.i.eq(self.a), side_delay.i.eq(self.outer_side)]
+
+        inner, outer = [], []
+        for lane in range(self.lanes):
+            word = slice(32 * lane, 32 * lane + 32)
+            result = self._stage(
+                m, f"inner{lane}", self.inner_factor, self.inner_side[word], a_delay.o[word]
+            )
+            inner.append(result)
+            outer.append(
+                self._stage(m, f"outer{lane}", self.outer_factor, result, side_delay.o[word])
+            )
+        m.d.comb += [self.inner.eq(Cat(inner)), self.o.eq(Cat(outer))]
+
+        return m
+
+    @staticmethod
+    def _stage(m, name, factor, value, addend):
+        """``addend + factor * value``; the addend is given when the product is ready."""
+        m.submodules[f"{name}_multiply"] = multiply = FloatMultiply()
+        m.submodules[f"{name}_add"] = add = FloatAdd()
+        result = Signal(32, name=f"{name}_result")
+        m.d.comb += [
+            multiply.a.eq(factor),
+            multiply.b.eq(value),
+            add.a.eq(addend),
+            add.b.eq(multiply.o),
+            result.eq(add.o),
+        ]
+        return result
+
+    @staticmethod
+    def model(a, inner_factor, inner_side, outer_factor, outer_side):
+        """Bit-exact model on uint32 arrays: ``(inner, o)``."""
+        inner = FloatAdd.model(a, FloatMultiply.model(inner_factor, inner_side))
+        return inner, FloatAdd.model(outer_side, FloatMultiply.model(outer_factor, inner))

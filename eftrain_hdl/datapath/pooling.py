@@ -1,0 +1,259 @@
+"""2x2 maximum pooling and its backward pass, on streams of vectors in window order.
+
+A window is four vectors: (0,0), (0,1), (1,0), (1,1). fp32 numbers are compared by their bits: no
+adder. NaN counts as larger than every number, so that it propagates as in PyTorch; of equal values
+(-0 equals +0) the first is the maximum.
+"""
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+__all__ = ["MaxPool", "MaxUnpool", "is_positive", "is_positive_model", "order_key", "order_model"]
+
+WINDOW = 4
+
+
+def order_key(value):
+    """32-bit unsigned expression that orders like the fp32 bits ``value``.
+
+    Equal for both zeros; NaN of either sign lies above infinity.
+    """
+    nan = (value[23:31] == 255) & value[:23].any()
+    # The zero of either sign gets the key of +0.
+    negative = value[31] & value[:31].any() & ~nan
+    return Cat(value[:31] ^ negative.replicate(31), ~negative)
+
+
+def order_model(value):
+    """Bit-exact model of :func:`order_key`: uint32 array -> int64 array."""
+    value = np.asarray(value).astype(np.int64)
+    magnitude = value & 0x7FFFFFFF
+    negative = (value >> 31 != 0) & (magnitude != 0) & (magnitude <= 0x7F800000)
+    return np.where(negative, magnitude ^ 0x7FFFFFFF, magnitude | 1 << 31)
+
+
+def is_positive(value):
+    """Whether the fp32 bits ``value`` are above zero. Not so: subnormals (they count as 0) and NaN."""
+    nan = (value[23:31] == 255) & value[:23].any()
+    return ~value[31] & value[23:31].any() & ~nan
+
+
+def is_positive_model(value):
+    """Bit-exact model of :func:`is_positive`: uint32 array -> bool array."""
+    value = np.asarray(value)
+    return (value >= 0x00800000) & (value <= 0x7F800000)
+
+
+def _lanes(beat):
+    return [beat[lane : lane + 32] for lane in range(0, len(beat), 32)]
+
+
+class _WindowCounter:
+    """Counts the beats of a window: ``beat`` within the vector, ``vector`` within the window."""
+
+    def __init__(self, m, beats, step, name):
+        # One bit at least: a zero-width address has no place in RTLIL.
+        self.beat = Signal(max(1, ceil_log2(beats)), name=f"{name}_beat")
+        self.vector = Signal(range(WINDOW), name=f"{name}_vector")
+        last_beat = self.beat == beats - 1
+        self.last = last_beat & (self.vector == WINDOW - 1)
+        self.resting = (self.beat == 0) & (self.vector == 0)
+        with m.If(step):
+            m.d.sync += self.beat.eq(Mux(last_beat, 0, self.beat + 1))
+            with m.If(last_beat):
+                m.d.sync += self.vector.eq(self.vector + 1)
+
+
+class MaxPool(wiring.Component):
+    """Lane by lane the maximum of the four vectors of each window.
+
+    Takes a beat every cycle; a result beat leaves in the cycle in which the last of its four beats
+    enters (combinational), so a fourth of the throughput comes out.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    i : In(stream.Signature(128))
+        Windows, four vectors each.
+    o : Out(stream.Signature(128))
+        One vector a window.
+    idle : Out(1)
+        No window is begun.
+    """
+
+    def __init__(self, config):
+        self._beats = config.vector_beats
+        beat = stream.Signature(config.data_bits)
+        super().__init__({"i": In(beat), "o": Out(beat), "idle": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        step = Signal()
+        count = _WindowCounter(m, self._beats, step, "window")
+        width = len(self.i.payload)
+        m.submodules.best = best = memory.Memory(
+            shape=width, depth=max(2, self._beats), init=[]
+        )
+        read, write = best.read_port(domain="comb"), best.write_port()
+
+        first = count.vector == 0
+        maximum = Cat(
+            Mux(first | (order_key(new) > order_key(old)), new, old)
+            for new, old in zip(_lanes(self.i.payload), _lanes(read.data))
+        )
+        complete = count.vector == WINDOW - 1
+        m.d.comb += [
+            self.o.valid.eq(self.i.valid & complete),
+            self.o.payload.eq(maximum),
+            self.i.ready.eq(self.o.ready | ~complete),
+            step.eq(self.i.valid & self.i.ready),
+            read.addr.eq(count.beat),
+            write.addr.eq(count.beat),
+            write.data.eq(maximum),
+            write.en.eq(step),
+            self.idle.eq(count.resting),
+        ]
+
+        return m
+
+    @staticmethod
+    def model(vectors):
+        """Bit-exact model: uint32 (4*windows, T) -> (windows, T)."""
+        windows = np.asarray(vectors, np.uint32).reshape(-1, WINDOW, np.shape(vectors)[-1])
+        # argmax takes the first of equal keys.
+        first = order_model(windows).argmax(axis=1)[:, None]
+        return np.take_along_axis(windows, first, axis=1)[:, 0]
+
+
+class MaxUnpool(wiring.Component):
+    """Sends each value to the first maximum of its window of ``side``; +0 to the other three.
+
+    While one window is written the next one is scanned: one beat a cycle on ``side`` and ``o``. The
+    first beat of a window leaves the cycle after its last side beat entered, at the earliest.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    masked : In(1)
+        Only where that maximum is above zero. Stable while not idle.
+    i : In(stream.Signature(128))
+        One vector a window.
+    side : In(stream.Signature(128))
+        Windows, four vectors each.
+    o : Out(stream.Signature(128))
+        Windows, four vectors each.
+    idle : Out(1)
+        No window is begun.
+    """
+
+    def __init__(self, config):
+        self._beats = config.vector_beats
+        beat = stream.Signature(config.data_bits)
+        super().__init__(
+            {"masked": In(1), "i": In(beat), "side": In(beat), "o": Out(beat), "idle": Out(1)}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        width = len(self.i.payload)
+        depth = max(2, self._beats)
+        # What the scan leaves for each lane: where the maximum is, and whether it is above zero.
+        verdict_bits = 3 * width // 32
+        scanned = Signal(range(3))
+        scan_bank, write_bank = Signal(), Signal()
+
+        # Scan.
+        scan_step = Signal()
+        scan = _WindowCounter(m, self._beats, scan_step, "scan")
+        m.submodules.best = best = memory.Memory(shape=width, depth=depth, init=[])
+        best_read, best_write = best.read_port(domain="comb"), best.write_port()
+        m.submodules.verdicts = verdicts = memory.Memory(
+            shape=verdict_bits, depth=2 * depth, init=[]
+        )
+        old_verdict, verdict = verdicts.read_port(domain="comb"), verdicts.read_port(domain="comb")
+        verdict_write = verdicts.write_port()
+        maximum, new_verdict = [], []
+        for lane, (new, old) in enumerate(
+            zip(_lanes(self.side.payload), _lanes(best_read.data))
+        ):
+            larger = Signal(name=f"larger{lane}")
+            m.d.comb += larger.eq((scan.vector == 0) | (order_key(new) > order_key(old)))
+            maximum.append(Mux(larger, new, old))
+            new_verdict.append(
+                Mux(
+                    larger,
+                    Cat(scan.vector, is_positive(new)),
+                    old_verdict.data[3 * lane : 3 * lane + 3],
+                )
+            )
+        m.d.comb += [
+            self.side.ready.eq(scanned != 2),
+            scan_step.eq(self.side.valid & self.side.ready),
+            best_read.addr.eq(scan.beat),
+            best_write.addr.eq(scan.beat),
+            best_write.data.eq(Cat(maximum)),
+            best_write.en.eq(scan_step),
+            old_verdict.addr.eq(Cat(scan.beat, scan_bank)),
+            verdict_write.addr.eq(Cat(scan.beat, scan_bank)),
+            verdict_write.data.eq(Cat(new_verdict)),
+            verdict_write.en.eq(scan_step),
+        ]
+
+        # Write. The first vector of a window takes the values and keeps them for the other three.
+        step = Signal()
+        count = _WindowCounter(m, self._beats, step, "write")
+        m.submodules.kept = kept = memory.Memory(shape=width, depth=depth, init=[])
+        kept_read, kept_write = kept.read_port(domain="comb"), kept.write_port()
+        first = count.vector == 0
+        value = Signal(width)
+        m.d.comb += [
+            verdict.addr.eq(Cat(count.beat, write_bank)),
+            kept_read.addr.eq(count.beat),
+            kept_write.addr.eq(count.beat),
+            kept_write.data.eq(self.i.payload),
+            kept_write.en.eq(step & first),
+            value.eq(Mux(first, self.i.payload, kept_read.data)),
+            self.o.valid.eq((scanned != 0) & (self.i.valid | ~first)),
+            self.i.ready.eq((scanned != 0) & first & self.o.ready),
+            step.eq(self.o.valid & self.o.ready),
+        ]
+        for lane, (word, target) in enumerate(zip(_lanes(value), _lanes(self.o.payload))):
+            place, positive = verdict.data[3 * lane :][:2], verdict.data[3 * lane + 2]
+            with m.If((place == count.vector) & (positive | ~self.masked)):
+                m.d.comb += target.eq(word)
+
+        scan_end, write_end = Signal(), Signal()
+        m.d.comb += [
+            scan_end.eq(scan_step & scan.last),
+            write_end.eq(step & count.last),
+            self.idle.eq((scanned == 0) & scan.resting),
+        ]
+        m.d.sync += [
+            scanned.eq(scanned + scan_end - write_end),
+            scan_bank.eq(scan_bank ^ scan_end),
+            write_bank.eq(write_bank ^ write_end),
+        ]
+
+        return m
+
+    @staticmethod
+    def model(vectors, side, masked=False):
+        """Bit-exact model: uint32 (windows, T), (4*windows, T) -> (4*windows, T)."""
+        vectors = np.asarray(vectors, np.uint32)
+        windows = np.asarray(side, np.uint32).reshape(-1, WINDOW, vectors.shape[-1])
+        first = order_model(windows).argmax(axis=1)[:, None]
+        chosen = np.arange(WINDOW)[None, :, None] == first
+        if masked:
+            chosen &= is_positive_model(windows)
+        return np.where(chosen, vectors[:, None], np.uint32(0)).reshape(-1, vectors.shape[-1])

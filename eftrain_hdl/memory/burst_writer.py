@@ -1,0 +1,189 @@
+"""Writes a stream of beats to runs of memory over AXI4."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .axi import (
+    AXI_BURST_INCR,
+    AXI_CACHE,
+    AxiWriteSignature,
+    BusError,
+    RunLayout,
+    check_bus_parameters,
+)
+from .burst_reader import BurstSplitter, check_burst_parameters
+
+__all__ = ["BurstWriter"]
+
+
+class BurstWriter(wiring.Component):
+    """Writes the beats of a stream to runs of memory, one run after the other.
+
+    Runs are cut into bursts by :class:`BurstSplitter`; a burst is requested as soon as its run is
+    known, while its data may come later. Whole bus words are written, never parts. The ``tag`` of a
+    run is ignored.
+
+    *Latency*: ``awvalid`` rises three cycles after a run was accepted; a beat is on the bus the
+    cycle after it was accepted. *Throughput*: one beat a cycle across burst and run boundaries as
+    long as ``max_outstanding`` × burst length covers the time the memory takes to answer.
+    *Backpressure*: ``i.ready`` is low until the burst that the beat belongs to has been requested.
+
+    *Errors and halt*: while ``halt`` is high, or after an error, no burst is requested, no run and
+    no beat is accepted. Bursts already requested are completed by themselves with all byte strobes
+    off, so that memory does not change any more, and their responses are awaited. A beat that is on
+    the bus already keeps its strobes, as AXI demands. Once ``idle`` is high the writer may be
+    reset, which is the only way out: keep ``halt`` high until then, or the rest of a run would be
+    lost.
+
+    Parameters
+    ----------
+    address_bits, data_bits, id_bits : :class:`int`
+        Widths of the bus.
+    axi_id : :class:`int`
+        ``awid`` of all bursts. All responses are taken as ours, whatever their ``bid``.
+    max_burst_beats : :class:`int`
+        Longest burst, 1 to 256.
+    max_outstanding : :class:`int`
+        Most bursts requested and not answered, 1 to 256.
+
+    Members
+    -------
+    run : :py:`In(stream.Signature(RunLayout(address_bits)))`
+        Where to write.
+    i : :py:`In(stream.Signature(data_bits))`
+        The beats, in the order of the runs.
+    bus : :py:`Out(AxiWriteSignature(address_bits, data_bits, id_bits))`
+        To memory.
+    window_base, window_limit : :py:`In(address_bits)`
+        A run must lie in [base, limit) entirely. Must not change between runs and ``idle``.
+    halt : :py:`In(1)`
+        Stop as soon as the bus allows.
+    idle : :py:`Out(1)`
+        All bursts are answered. Unless stopped, also: all runs accepted so far are in memory.
+    error : :py:`Out(2)`
+        The first :class:`BusError`, held until reset.
+
+    Raises
+    ------
+    :exc:`ValueError`
+        If a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        address_bits=32,
+        data_bits=128,
+        id_bits=1,
+        axi_id=0,
+        max_burst_beats=64,
+        max_outstanding=8,
+    ):
+        check_bus_parameters(address_bits=address_bits, data_bits=data_bits, id_bits=id_bits)
+        check_burst_parameters(
+            axi_id=axi_id,
+            id_bits=id_bits,
+            max_burst_beats=max_burst_beats,
+            max_outstanding=max_outstanding,
+        )
+        self._address_bits = address_bits
+        self._data_bits = data_bits
+        self._axi_id = axi_id
+        self._max_burst_beats = max_burst_beats
+        self._max_outstanding = max_outstanding
+        super().__init__(
+            {
+                "run": In(stream.Signature(RunLayout(address_bits))),
+                "i": In(stream.Signature(data_bits)),
+                "bus": Out(AxiWriteSignature(address_bits, data_bits, id_bits)),
+                "window_base": In(address_bits),
+                "window_limit": In(address_bits),
+                "halt": In(1),
+                "idle": Out(1),
+                "error": Out(2),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        bus = self.bus
+
+        stopped = Signal()
+        m.d.comb += stopped.eq(self.halt | (self.error != BusError.NONE))
+
+        m.submodules.splitter = splitter = BurstSplitter(
+            address_bits=self._address_bits,
+            data_bits=self._data_bits,
+            max_burst_beats=self._max_burst_beats,
+        )
+        m.d.comb += [
+            splitter.window_base.eq(self.window_base),
+            splitter.window_limit.eq(self.window_limit),
+            splitter.run.p.eq(self.run.p),
+            splitter.run.valid.eq(self.run.valid & ~stopped),
+            self.run.ready.eq(splitter.run.ready & ~stopped),
+        ]
+
+        # Requests. A burst counts as unanswered from the cycle it is loaded for the bus.
+        burst = splitter.o
+        requested = Signal()
+        unanswered = Signal(range(self._max_outstanding + 1))
+        m.d.comb += [
+            burst.ready.eq(
+                (~bus.awvalid | bus.awready) & (unanswered != self._max_outstanding) & ~stopped
+            ),
+            requested.eq(burst.valid & burst.ready),
+            bus.awid.eq(self._axi_id),
+            bus.awsize.eq(exact_log2(self._data_bits // 8)),
+            bus.awburst.eq(AXI_BURST_INCR),
+            bus.awcache.eq(AXI_CACHE),
+        ]
+        with m.If(bus.awready):
+            m.d.sync += bus.awvalid.eq(0)
+        with m.If(requested):
+            m.d.sync += [
+                bus.awvalid.eq(1),
+                bus.awaddr.eq(burst.p.address),
+                bus.awlen.eq(burst.p.len),
+            ]
+
+        # Data. Lengths of the bursts whose data is not complete; never more than unanswered ones,
+        # so there is always room. Data goes through a register, so that a halt can switch the
+        # strobes off without touching a beat that the bus has already seen.
+        m.submodules.lengths = lengths = fifo.SyncFIFO(width=8, depth=self._max_outstanding)
+        sent = Signal(8)
+        load = Signal()
+        burst_end = sent == lengths.r_data
+        room = ~bus.wvalid | bus.wready
+        m.d.comb += [
+            lengths.w_en.eq(requested),
+            lengths.w_data.eq(burst.p.len),
+            self.i.ready.eq(lengths.r_rdy & room & ~stopped),
+            load.eq(lengths.r_rdy & room & (self.i.valid | stopped)),
+            lengths.r_en.eq(load & burst_end),
+        ]
+        with m.If(bus.wready):
+            m.d.sync += bus.wvalid.eq(0)
+        with m.If(load):
+            m.d.sync += [
+                bus.wvalid.eq(1),
+                bus.wdata.eq(self.i.payload),
+                bus.wstrb.eq(Mux(stopped, 0, ~0)),
+                bus.wlast.eq(burst_end),
+                sent.eq(Mux(burst_end, 0, sent + 1)),
+            ]
+
+        # Responses.
+        answered = Signal()
+        m.d.comb += [bus.bready.eq(1), answered.eq(bus.bvalid & bus.bready)]
+        m.d.sync += unanswered.eq(unanswered + requested - answered)
+
+        m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~splitter.busy))
+        with m.If(self.error == BusError.NONE):
+            with m.If(splitter.refused != BusError.NONE):
+                m.d.sync += self.error.eq(splitter.refused)
+            with m.Elif(answered & bus.bresp[1]):
+                m.d.sync += self.error.eq(BusError.BUS_RESPONSE)
+        return m

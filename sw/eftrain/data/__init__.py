@@ -1,0 +1,1 @@
+"""Bundled data: the handwritten digits, and the base network's weights."""

@@ -1,0 +1,5 @@
+"""Devices that programs run on: boards and the simulator, all behind :class:`Device`."""
+
+from .base import Device, DeviceError
+
+__all__ = ["Device", "DeviceError"]

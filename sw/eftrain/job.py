@@ -1,0 +1,215 @@
+"""A job: everything one doorbell runs, as a DRAM map, a program and the bytes to upload."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eftrain_hdl.isa import DESCRIPTOR_BYTES
+
+from .errors import UserError
+from .pack import program
+from .pack.parameters import pack_parameters, unpack_parameters
+from .pack.tensors import pack_labels, pack_map, unpack_map
+from .plan.layout import RECORD_BYTES, blocks, label_bytes
+from .plan.memory import MemoryMap
+from .plan.schedule import INPUT, LABELS, LOGITS, MOMENTUM, RECORDS
+
+PROGRAM = "program"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a job: ``fit``, ``evaluate`` or ``predict`` over a named data set.
+
+    Parameters
+    ----------
+    kind : str
+    data : str
+        Name of the data set; sections that share it share its memory.
+    samples, batch, epochs : int
+        A batch larger than the data set is cut down to it.
+    """
+
+    kind: str
+    data: str
+    samples: int
+    batch: int
+    epochs: int = 1
+
+    def __post_init__(self):
+        object.__setattr__(self, "batch", min(self.batch, self.samples))
+
+    @property
+    def batches(self):
+        """Batches of one epoch."""
+        return blocks(self.samples, self.batch)
+
+    @property
+    def steps(self):
+        """Result records the section writes."""
+        return 0 if self.kind == "predict" else self.epochs * self.batches
+
+    @property
+    def images_name(self):
+        return f"images.{self.data}"
+
+    @property
+    def labels_name(self):
+        return f"labels.{self.data}.{self.batch}"
+
+
+class Job:
+    """Plan and program of one doorbell.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    sections : list of Section
+        Run in this order. A ``predict`` section stands alone: it uses the result pointer for logits.
+    base, size : int
+        Device memory that may be used, in bytes.
+
+    Attributes
+    ----------
+    memory : MemoryMap
+    descriptors : int
+        Length of the program.
+    steps : int
+        Result records it writes.
+    dense_macs : int
+        Multiply-adds of all passes, counted without skipping padding.
+
+    Raises
+    ------
+    UserError
+        If a layer does not fit the buffers, or the run does not fit the memory.
+    """
+
+    def __init__(self, schedule, sections, base, size):
+        assert len(sections) == 1 or all(s.kind != "predict" for s in sections)
+        self.schedule = schedule
+        self.sections = sections
+        self.memory = MemoryMap(base, size)
+        self.steps = sum(section.steps for section in sections)
+        self.dense_macs = 0
+        self._reserve()
+        blob = b"".join([*self._sections(), program.end()])
+        self.descriptors = len(blob) // DESCRIPTOR_BYTES
+        self.memory.add(PROGRAM, len(blob))
+        self.memory.check()
+        self._program = blob
+
+    def _reserve(self):
+        schedule, add = self.schedule, self.memory.add
+        largest = max(section.batch for section in self.sections)
+        training = any(section.kind == "fit" for section in self.sections)
+        for name, nbytes in schedule.tensors(largest, training).items():
+            add(name, nbytes)
+        for section in self.sections:
+            if section.batch > 0xFFFF:
+                raise UserError(f"Batch size {section.batch} is too large; use at most 65535.")
+            add(section.images_name, section.samples * schedule.input_map.image_bytes)
+            if section.kind == "predict":
+                add(LOGITS, section.samples * schedule.logits_map.image_bytes)
+            else:
+                add(section.labels_name, section.batches * label_bytes(section.batch))
+        add(RECORDS, max(1, self.steps) * RECORD_BYTES)
+
+    def _sections(self):
+        addresses = {name: region.address for name, region in self.memory.regions.items()}
+        for section in self.sections:
+            yield from self._section(section, addresses)
+
+    def _section(self, section, addresses):
+        schedule, predicting = self.schedule, section.kind == "predict"
+        local = {INPUT: addresses[section.images_name]}
+        pointers = {INPUT: program.INPUT_POINTER}
+        if predicting:
+            pointers[LOGITS] = program.RESULT_POINTER
+        else:
+            local[LABELS] = addresses[section.labels_name]
+            pointers |= {LABELS: program.LABEL_POINTER, RECORDS: program.RESULT_POINTER}
+        slots = program.Slots(addresses | local, pointers)
+        passes_of = {
+            "fit": schedule.training_step,
+            "evaluate": schedule.evaluation_step,
+            "predict": lambda images: schedule.forward(images, output=LOGITS),
+        }[section.kind]
+        repeats = {section.batch: section.samples // section.batch}
+
+        def step(images):
+            layer_passes = passes_of(images)
+            macs = sum(layer_pass.macs for layer_pass in layer_passes)
+            self.dense_macs += macs * section.epochs * repeats.get(images, 1)
+            return [program.encode_pass(layer_pass, slots) for layer_pass in layer_passes]
+
+        advance = program.Advance(
+            input=section.batch * schedule.input_map.image_bytes,
+            labels=0 if predicting else label_bytes(section.batch),
+            results=section.batch * schedule.logits_map.image_bytes if predicting
+            else RECORD_BYTES,
+        )
+        yield from program.epochs(section.epochs, section.samples, section.batch, advance, step)
+
+    def uploads(self, parameters, momentum, datasets):
+        """What to write before the doorbell: iterator of ``(address, bytes)``.
+
+        Parameters
+        ----------
+        parameters, momentum : dict
+            Name to fp32 array; ``momentum`` is used only where the job trains with momentum.
+        datasets : dict
+            Name to ``(x [N, C, H, W], labels [N] or None)``.
+        """
+        schedule, regions = self.schedule, self.memory.regions
+        packed = pack_parameters(schedule.stages, parameters)
+        if any(name.startswith(MOMENTUM) for name in regions):
+            moving = pack_parameters(schedule.stages, momentum)
+            packed |= {MOMENTUM + name: data for name, data in moving.items()}
+        group = schedule.config.group
+        for section in self.sections:
+            x, labels = datasets[section.data]
+            packed[section.images_name] = pack_map(x, group).tobytes()
+            if section.kind != "predict":
+                packed[section.labels_name] = pack_labels(labels, section.batch)
+        for name in [RECORDS, *schedule.zeroed()]:
+            if name in regions:
+                packed[name] = bytes(regions[name].nbytes)
+        packed[PROGRAM] = self._program
+        for name, data in packed.items():
+            assert len(data) == regions[name].nbytes, name
+            yield regions[name].address, data
+
+    def run(self, driver, parameters, momentum, datasets, on_record=None):
+        """Upload, ring the doorbell once, and wait. Returns the driver's ``Outcome``."""
+        driver.require(self.schedule.config)
+        for address, data in self.uploads(parameters, momentum, datasets):
+            driver.write(address, data)
+        return driver.run(
+            self.memory.address(PROGRAM), self.descriptors,
+            window=(self.memory.base, self.memory.limit),
+            records=(self.memory.address(RECORDS), self.steps), on_record=on_record,
+        )
+
+    def parameters(self, driver):
+        """Read the weights and biases back: ``{name: array}``."""
+        return unpack_parameters(self.schedule.stages, lambda name: self._read(driver, name))
+
+    def momentum(self, driver):
+        """Read the momentum back; empty if the job has none."""
+        if not any(name.startswith(MOMENTUM) for name in self.memory.regions):
+            return {}
+        return unpack_parameters(
+            self.schedule.stages, lambda name: self._read(driver, MOMENTUM + name)
+        )
+
+    def logits(self, driver):
+        """Scores of a ``predict`` job, fp32 ``[N, classes]``."""
+        data = self._read(driver, LOGITS)
+        logits_map = self.schedule.logits_map
+        array = unpack_map(data, self.sections[0].samples, logits_map.shape, logits_map.group)
+        return np.ascontiguousarray(array[:, :, 0, 0])
+
+    def _read(self, driver, name):
+        region = self.memory.regions[name]
+        return driver.read(region.address, region.nbytes)

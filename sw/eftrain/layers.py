@@ -1,0 +1,198 @@
+"""Single layer passes on a device, numpy in and numpy out: for tests and experiments.
+
+Planner, packer and driver are those of the ``Trainer``. Results are filled with NaN before a pass
+runs, so that what a pass does not write is seen. Every function takes ``tile`` to force a tile shape.
+"""
+
+import numpy as np
+
+from eftrain_hdl.isa import DESCRIPTOR_BYTES
+
+from .driver import Driver
+from .graph import Conv2d, Linear, MaxPool2d
+from .pack import program
+from .pack.parameters import pack_parameters, unpack_parameters
+from .pack.tensors import pack_labels, pack_map, unpack_map, unpack_records
+from .plan import passes
+from .plan.layout import RECORD_BYTES, FeatureMap
+from .plan.memory import MemoryMap
+from .plan.schedule import MOMENTUM, Stage
+from .plan.tiling import choose
+
+RESULT = "result"
+
+
+def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, tile=None):
+    """``[B, N, H, W]`` and ``[M, N, Kr, Kc]`` (or ``[M, N*H*W]``: fully connected) to the output.
+
+    Fully connected outputs are ``[B, M, 1, 1]``.
+    """
+    stage, run = _stage(device, x.shape, w, b, stride, padding, relu)
+    layer_pass = passes.forward(stage.matrix(len(x)), stage.x, stage.y, relu)
+    run.input(stage.x, x)
+    run.parameters(stage, w, b)
+    return run(layer_pass, tile).map(stage.y)
+
+
+def conv_input_gradient(device, shape, w, dy, stride=1, padding=0, mask=None, tile=None):
+    """Gradient of the input of ``shape`` (B, N, H, W), zero where ``mask`` is not positive."""
+    stage, run = _stage(device, shape, w, None, stride, padding)
+    dx = FeatureMap("dx", stage.x.shape, stage.x.group)
+    layer_pass = passes.input_gradient(
+        stage.matrix(shape[0]), stage.y, dx, stage.x if mask is not None else None
+    )
+    run.input(stage.y, dy)
+    run.parameters(stage, w)
+    if mask is not None:
+        run.input(stage.x, mask)
+    return run(layer_pass, tile).map(dx)
+
+
+def conv_weight_gradient(device, x, dy, w_shape, bias=True, stride=1, padding=0, tile=None):
+    """``(dW, db)``, ``db`` None without ``bias``; raw sums over images and pixels."""
+    w, b = np.full(w_shape, np.nan, np.float32), None
+    if bias:
+        b = np.full(w_shape[0], np.nan, np.float32)
+    stage, run = _stage(device, x.shape, w, b, stride, padding)
+    layer_pass = passes.weight_gradient(
+        stage.matrix(len(x)), stage.x, stage.y, stage.weight, stage.bias
+    )
+    run.input(stage.x, x)
+    run.input(stage.y, dy)
+    run.parameters(stage, w, b)
+    values = unpack_parameters([stage], run(layer_pass, tile).bytes)
+    return values[stage.weight], values.get(stage.bias)
+
+
+def conv_update(device, x, dy, parameters, momentum, sgd, stride=1, padding=0, tile=None):
+    """One SGD step in place: new ``((w, b), (momentum of w, momentum of b))``.
+
+    ``parameters`` and ``momentum`` are pairs; ``b`` and its momentum may be None.
+    """
+    stage, run = _stage(device, x.shape, *parameters, stride, padding)
+    names = MOMENTUM + stage.weight, MOMENTUM + f"{stage.index}.bias"
+    layer_pass = passes.weight_gradient(
+        stage.matrix(len(x)), stage.x, stage.y, stage.weight, stage.bias, (sgd, *names)
+    )
+    run.input(stage.x, x)
+    run.input(stage.y, dy)
+    run.parameters(stage, *parameters)
+    run.parameters(stage, *momentum, prefix=MOMENTUM)
+    run(layer_pass, tile)
+    new = unpack_parameters([stage], run.bytes)
+    moved = unpack_parameters([stage], lambda name: run.bytes(MOMENTUM + name))
+    return tuple(
+        (values[stage.weight], values.get(stage.bias)) for values in (new, moved)
+    )
+
+
+def max_pool(device, x, tile=None):
+    """2x2 maximum with stride 2; an odd last row or column is left out."""
+    run = _Run(device, len(x))
+    source, result = _pooled(run, x.shape)
+    run.input(source, x)
+    return run(passes.pool(MaxPool2d.kind, len(x), source, result), tile).map(result)
+
+
+def max_pool_backward(device, x, dy, masked=False, tile=None):
+    """Gradient of the input ``x`` of ``max_pool``; ``masked``: also zero where ``x`` is not positive."""
+    run = _Run(device, len(x))
+    source, result = _pooled(run, x.shape)
+    dx = FeatureMap("dx", source.shape, source.group)
+    run.input(source, x)
+    run.input(result, dy)
+    run.input(dx, np.zeros_like(x))  # Odd last rows and columns are not written.
+    layer_pass = passes.unpool(MaxPool2d.kind, len(x), result, dx, source, masked)
+    return run(layer_pass, tile).map(dx)
+
+
+def softmax_cross_entropy(device, logits, labels):
+    """``(mean loss, correct answers, gradient [B, classes])`` of logits ``[B, classes]``."""
+    run = _Run(device, len(logits))
+    scores = passes.linear_map("logits", logits.shape[1], run.group)
+    gradient = passes.linear_map("gradient", logits.shape[1], run.group)
+    run.input(scores, logits[:, :, None, None])
+    run.tensors["labels"] = pack_labels(labels, len(labels))
+    run.tensors["record"] = bytes(RECORD_BYTES)
+    layer_pass = passes.loss(
+        len(logits), logits.shape[1], scores, "labels", "record", gradient
+    )
+    result = run(layer_pass, None).map(gradient)[:, :, 0, 0]
+    record = unpack_records(run.bytes("record"))[0]
+    return float(record["loss"]), int(record["correct"]), result
+
+
+def _stage(device, shape, w, b, stride, padding, relu=False):
+    """The layer that ``w`` and the input ``shape`` describe, as a stage, and its run."""
+    run = _Run(device, shape[0])
+    if w.ndim == 2:
+        layer = Linear(w.shape[1], w.shape[0], b is not None)
+        size = (layer.out_features, 1, 1)
+    else:
+        layer = Conv2d(w.shape[1], w.shape[0], w.shape[2:], stride, padding, b is not None)
+        size = layer.output_shape(shape[1:])
+    x, y = FeatureMap("x", tuple(shape[1:]), run.group), FeatureMap("y", size, run.group)
+    return Stage(0, layer, x, y, relu), run
+
+
+def _pooled(run, shape):
+    size = MaxPool2d().output_shape(shape[1:])
+    return FeatureMap("x", tuple(shape[1:]), run.group), FeatureMap(RESULT, size, run.group)
+
+
+class _Run:
+    """Tensors of one pass, and the program that runs it."""
+
+    def __init__(self, device, images):
+        self.driver = Driver(device)
+        self.images = images
+        self.tensors = {}
+
+    @property
+    def group(self):
+        return self.driver.config.group
+
+    def input(self, feature_map, values):
+        self.tensors[feature_map.name] = pack_map(values, self.group).tobytes()
+
+    def parameters(self, stage, w, b=None, prefix=""):
+        values = {stage.weight: w, f"{stage.index}.bias": b}
+        for name, data in pack_parameters([stage], values).items():
+            self.tensors[prefix + name] = data
+
+    def __call__(self, layer_pass, tile):
+        layer_pass = choose(layer_pass, self.driver.config, tile)
+        self._reserve_result(layer_pass)
+        device = self.driver.device
+        self.memory = MemoryMap(device.memory_base, device.memory_size)
+        for name, data in self.tensors.items():
+            self.memory.add(name, len(data))
+        addresses = {name: region.address for name, region in self.memory.regions.items()}
+        code = program.encode_pass(layer_pass, program.Slots(addresses, {})) + program.end()
+        address = self.memory.add("program", len(code)).address
+        self.memory.check()
+        for name, data in {**self.tensors, "program": code}.items():
+            self.driver.write(self.memory.address(name), data)
+        records = (addresses["record"], 1) if "record" in addresses else (0, 0)
+        self.outcome = self.driver.run(
+            address, len(code) // DESCRIPTOR_BYTES,
+            window=(self.memory.base, self.memory.limit), records=records,
+        )
+        return self
+
+    def _reserve_result(self, layer_pass):
+        operand = layer_pass.output
+        if operand.tensor not in self.tensors:
+            nbytes = self.images * self._image_bytes(operand, layer_pass)
+            self.tensors[operand.tensor] = np.full(nbytes // 4, np.nan, "<f4").tobytes()
+
+    def _image_bytes(self, operand, layer_pass):
+        return operand.image_stride or layer_pass.out_blocks * self.group * 4
+
+    def bytes(self, name):
+        region = self.memory.regions[name]
+        return self.driver.read(region.address, region.nbytes)
+
+    def map(self, feature_map):
+        data = self.bytes(feature_map.name)
+        return unpack_map(data, self.images, feature_map.shape, self.group)

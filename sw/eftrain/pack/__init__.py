@@ -1,0 +1,1 @@
+"""From numpy tensors and layer passes to the bytes the device reads."""

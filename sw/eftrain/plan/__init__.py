@@ -1,0 +1,1 @@
+"""From a network to layer passes, tile shapes and a DRAM map; knows no tensor's values."""

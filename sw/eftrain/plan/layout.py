@@ -1,0 +1,97 @@
+"""How tensors lie in DRAM: the strides and sizes of architecture.md, *Data layout*."""
+
+from dataclasses import dataclass
+from math import prod
+
+WORD = 4
+ALIGNMENT = 16
+RECORD_BYTES = 16
+
+
+def align(value, unit=ALIGNMENT):
+    """``value`` rounded up to a multiple of ``unit``."""
+    return -(-value // unit) * unit
+
+
+def blocks(channels, group):
+    """Channel blocks of ``group`` that hold ``channels``."""
+    return -(-channels // group)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One port of a pass: which tensor, and the byte strides to walk it."""
+
+    tensor: str
+    image_stride: int = 0
+    block_stride: int = 0
+    row_stride: int = 0
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A map ``[images][C/T][H][W][T]`` of fp32; ``shape`` is (C, H, W) of one image."""
+
+    name: str
+    shape: tuple
+    group: int
+
+    @property
+    def blocks(self):
+        return blocks(self.shape[0], self.group)
+
+    @property
+    def grid(self):
+        return self.shape[1:]
+
+    @property
+    def vector_bytes(self):
+        return self.group * WORD
+
+    @property
+    def image_bytes(self):
+        return self.blocks * prod(self.grid) * self.vector_bytes
+
+    @property
+    def flat_blocks(self):
+        """Blocks of the same bytes seen as one vector: every pixel of every block is one."""
+        return self.blocks * prod(self.grid)
+
+    def operand(self):
+        """Strides that walk the map's pixels."""
+        row = self.grid[1] * self.vector_bytes
+        return Operand(self.name, self.image_bytes, self.grid[0] * row, row)
+
+    def flat_operand(self):
+        """Strides that walk the map as 1x1 pictures of ``flat_blocks`` blocks."""
+        return Operand(self.name, self.image_bytes, self.vector_bytes, self.vector_bytes)
+
+
+@dataclass(frozen=True)
+class WeightTensor:
+    """Weights ``[M/T][N/T][Kr*Kc][T of m][T of n]``, or their gradient or momentum."""
+
+    name: str
+    out_blocks: int
+    in_blocks: int
+    taps: int
+    group: int
+
+    @property
+    def in_stride(self):
+        """Bytes from one block of n to the next."""
+        return self.taps * self.group * self.group * WORD
+
+    @property
+    def out_stride(self):
+        """Bytes from one block of m to the next."""
+        return self.in_blocks * self.in_stride
+
+    @property
+    def nbytes(self):
+        return self.out_blocks * self.out_stride
+
+
+def label_bytes(images):
+    """Bytes of one batch's labels, padded so that the next batch starts aligned."""
+    return align(images * WORD)

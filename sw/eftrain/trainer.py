@@ -1,0 +1,164 @@
+"""The user's interface: fit, evaluate, predict, save and load, as one knows them from PyTorch."""
+
+from functools import partial
+
+import numpy as np
+
+from .checks import check_count, check_labels, check_pictures, permutation
+from .driver import Driver
+from .errors import UserError
+from .graph import Graph, initial_weights
+from .history import History, Step, summary
+from .import_torch import import_layers, is_torch_module
+from .job import Job, Section
+from .plan.schedule import Schedule
+from .weights_file import load_weights, save_weights
+
+
+class Trainer:
+    """Trains a network on a device.
+
+    Weights live on the host between calls and on the device during one; each call rings one
+    doorbell.
+
+    Parameters
+    ----------
+    model : Graph or torch.nn.Sequential
+        A PyTorch model gives its layers and weights and is left unchanged; its input shape is that
+        of the first data. Layers of a Graph without weights get PyTorch's default initialisation.
+    device : eftrain.devices.base.Device
+    optimizer : SGD, optional
+        Needed by ``fit``.
+    seed : int
+        For the initial weights and the order of the samples.
+
+    Raises
+    ------
+    UserError
+        If a layer is unsupported.
+    DeviceError
+        If the device is not an eftrain core of this version.
+    """
+
+    def __init__(self, model, device, optimizer=None, seed=0):
+        self.driver = Driver(device)
+        self.optimizer = optimizer
+        self.seed = seed
+        if isinstance(model, Graph):
+            self._layers, weights, self._graph = model.layers, model.weights, model
+        elif is_torch_module(model):
+            self._layers, weights = import_layers(model)
+            self._graph = None
+        else:
+            raise UserError(
+                f"The model is a {type(model).__name__}; give an eftrain.Graph or "
+                "torch.nn.Sequential."
+            )
+        self._weights = initial_weights(self._layers, seed) | weights
+        self._momentum = None
+
+    def fit(self, x, y, epochs=1, batch_size=16, shuffle=True, test=None, on_step=None):
+        """Train; all epochs, and the evaluations if asked for, run from one doorbell.
+
+        Parameters
+        ----------
+        x, y : array-like
+            Pictures ``[N, C, H, W]`` and integer labels ``[N]``.
+        epochs, batch_size : int
+            The last batch of an epoch is smaller if ``batch_size`` does not divide N.
+        shuffle : bool
+            Visit the samples in one random order, fixed by the seed: the same in every epoch,
+            because the device walks them where they lie.
+        test : tuple, optional
+            ``(x, y)`` to evaluate on before and after.
+        on_step : callable, optional
+            Called with each ``Step``, evaluation batches included, while the device runs.
+
+        Returns
+        -------
+        History
+        """
+        if self.optimizer is None:
+            raise UserError("The Trainer has no optimizer; give it one, for example SGD(lr=0.01).")
+        x, y = self._data(x, y)
+        epochs = check_count(epochs, "epochs")
+        batch_size = check_count(batch_size, "batch_size")
+        if shuffle:
+            order = permutation(len(x), self.seed)
+            x, y = x[order], y[order]
+        datasets = {"train": (x, y)}
+        sections = {"train": Section("fit", "train", len(x), batch_size, epochs)}
+        if test is not None:
+            datasets["test"] = self._data(*test, prefix="test ")
+            evaluation = Section("evaluate", "test", len(datasets["test"][0]), batch_size)
+            sections = {"before": evaluation, **sections, "after": evaluation}
+        job, outcome, steps = self._run(sections, datasets, on_step)
+        self._weights = job.parameters(self.driver)
+        self._momentum = job.momentum(self.driver) or None
+        scores = {name: summary(steps[name]) for name in sections if name != "train"}
+        return History(
+            steps["train"], scores.get("before"), scores.get("after"), outcome.cycles,
+            job.dense_macs, outcome.nonfinite,
+        )
+
+    def evaluate(self, x, y, batch_size=64, on_step=None):
+        """Mean loss and accuracy on ``x``: ``{"loss": float, "accuracy": float}``."""
+        x, y = self._data(x, y)
+        batch_size = check_count(batch_size, "batch_size")
+        sections = {"evaluate": Section("evaluate", "test", len(x), batch_size)}
+        _, _, steps = self._run(sections, {"test": (x, y)}, on_step)
+        return summary(steps["evaluate"])
+
+    def predict(self, x, batch_size=64, logits=False):
+        """Class numbers ``[N]``, or with ``logits`` the fp32 scores ``[N, classes]``."""
+        x = self._pictures(x, "x")
+        section = Section("predict", "test", len(x), check_count(batch_size, "batch_size"))
+        job, _, _ = self._run({"predict": section}, {"test": (x, None)}, None)
+        scores = job.logits(self.driver)
+        return scores if logits else scores.argmax(axis=1)
+
+    def state_dict(self):
+        """Copies of the weights as fp32 arrays, named and shaped as in ``torch.nn.Sequential``."""
+        return {name: value.copy() for name, value in self._weights.items()}
+
+    def save(self, path):
+        """Write the weights as safetensors, marked with the network they belong to."""
+        save_weights(path, self._layers, self._weights)
+
+    def load(self, path):
+        """Take the weights of a file that ``save`` wrote for the same network."""
+        self._weights = load_weights(path, self._layers)
+        self._momentum = None
+
+    def _pictures(self, x, what):
+        shape = self._graph.input_shape if self._graph else None
+        x = check_pictures(x, shape, what)
+        if self._graph is None:
+            self._graph = Graph(x.shape[1:], self._layers)
+        return x
+
+    def _data(self, x, y, prefix=""):
+        x = self._pictures(x, f"{prefix}x")
+        return x, check_labels(y, len(x), self._graph.classes, f"{prefix}y")
+
+    def _run(self, sections, datasets, on_step):
+        schedule = Schedule(self._graph, self.driver.config, self.optimizer)
+        device = self.driver.device
+        job = Job(schedule, list(sections.values()), device.memory_base, device.memory_size)
+        momentum = self._momentum or {
+            name: np.zeros_like(value) for name, value in self._weights.items()
+        }
+        places = [
+            partial(Step, name, number // section.batches + 1, number + 1)
+            for name, section in sections.items() for number in range(section.steps)
+        ]
+        steps = {name: [] for name in sections}
+
+        def on_record(index, record):
+            step = places[index](record.loss, record.correct, record.images, record.cycles)
+            steps[step.section].append(step)
+            if on_step:
+                on_step(step)
+
+        outcome = job.run(self.driver, self._weights, momentum, datasets, on_record)
+        return job, outcome, steps

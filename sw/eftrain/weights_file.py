@@ -1,0 +1,64 @@
+"""Weight files: safetensors with the network's fingerprint in the metadata."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError
+from .graph import describe, fingerprint, parameter_shapes
+
+
+def save_weights(path, layers, values):
+    """Write ``values`` (name to fp32 array).
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    metadata = {"network": describe(layers), "fingerprint": fingerprint(layers)}
+    try:
+        Path(path).write_bytes(save(values, metadata))
+    except OSError as error:
+        raise UserError(
+            f"Cannot write weights to {path}: {error.strerror}; choose a folder you may write to."
+        ) from error
+
+
+def load_weights(path, layers):
+    """Read the weights of this network: name to fp32 array.
+
+    Files without a fingerprint, as other programs write them, are accepted if all names and shapes
+    are those of the network.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is no safetensors file, or belongs to another network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            values = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError as error:
+        raise UserError(f"There is no weight file {path}; check the path.") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{path} is not a readable safetensors file; save it again with Trainer.save."
+        ) from error
+    expected = parameter_shapes(layers)
+    marked = metadata.get("fingerprint", fingerprint(layers))
+    shapes = {name: value.shape for name, value in values.items()}
+    if marked != fingerprint(layers) or shapes != expected:
+        other = f" ({metadata['network']})" if "network" in metadata else ""
+        raise UserError(
+            f"{path} holds the weights of another network{other}; load it into that network or "
+            "choose a file of this one."
+        )
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise UserError(f"{path} holds weights that are NaN or Inf; choose another file.")
+    return {name: value.astype(np.float32) for name, value in values.items()}

@@ -1,0 +1,90 @@
+# amaranth: UnusedElaboratable=no
+"""Burst writer, against an AXI memory model under cocotb."""
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from eftrain_hdl.memory import AxiWriteSignature, BurstWriter, FlatPorts, RunLayout
+from sim.cocotb_build import CocotbFailure, build_model
+
+TESTBENCH = "sim.testbenches.tb_burst_writer"
+
+
+class WriterBench(wiring.Component):
+    """One writer of the default size, and a narrow one with few bursts."""
+
+    run: In(stream.Signature(RunLayout(32)))
+    i: In(stream.Signature(128))
+    m_axi: Out(AxiWriteSignature(32, 128, 1))
+    window_base: In(32)
+    window_limit: In(32)
+    halt: In(1)
+    idle: Out(1)
+    error: Out(2)
+
+    run0: In(stream.Signature(RunLayout(32)))
+    i0: In(stream.Signature(32))
+    n_axi: Out(AxiWriteSignature(32, 32, 1))
+    idle0: Out(1)
+    error0: Out(2)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.wide = wide = BurstWriter()
+        m.submodules.narrow = narrow = BurstWriter(
+            data_bits=32, max_burst_beats=16, max_outstanding=2
+        )
+        for writer, suffix, bus in ((wide, "", self.m_axi), (narrow, "0", self.n_axi)):
+            connect(m, flipped(getattr(self, f"run{suffix}")), writer.run)
+            connect(m, flipped(getattr(self, f"i{suffix}")), writer.i)
+            connect(m, flipped(bus), writer.bus)
+            m.d.comb += [
+                writer.window_base.eq(self.window_base),
+                writer.window_limit.eq(self.window_limit),
+                writer.halt.eq(self.halt),
+                getattr(self, f"idle{suffix}").eq(writer.idle),
+                getattr(self, f"error{suffix}").eq(writer.error),
+            ]
+        return m
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(FlatPorts(WriterBench()), name="burst_writer")
+
+
+@pytest.mark.parametrize(
+    "testcase",
+    [
+        "sweep_across_page",
+        "many_random_runs",
+        "data_rate",
+        "data_long_after_run",
+        "bus_error",
+        "refused_runs",
+        "halt_and_reuse",
+    ],
+)
+def test_writer(model, testcase):
+    assert model.run(TESTBENCH, testcase=testcase) == 1
+
+
+def test_missing_testcase_is_a_failure(model):
+    with pytest.raises(CocotbFailure, match="No cocotb test 'no_such_test' ran"):
+        model.run(TESTBENCH, testcase="no_such_test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data_bits": 48}, "data_bits must be a power of two from 8 to 1024, not 48."),
+        ({"max_burst_beats": 0}, "max_burst_beats must be an integer from 1 to 256, not 0."),
+        ({"max_outstanding": 257}, "max_outstanding must be an integer from 1 to 256, not 257."),
+    ],
+)
+def test_writer_parameters(arguments, message):
+    with pytest.raises(ValueError) as caught:
+        BurstWriter(**arguments)
+    assert str(caught.value) == message
