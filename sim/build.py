@@ -7,7 +7,8 @@ translate it to C++ with Verilator, compile. Everything is kept in :func:`cache_
 ``<key>.so``           a model; the key is made of the Verilog, the harness, both tools and flags
 ``verilog/<hash>.v``   Verilog by its own hash
 ``sources/<hash>``     the hash of the Verilog that a state of the gateware's sources gave
-``locks/``             one file for each model that was ever built here
+``runtime/<key>.o``    Verilator's own library, the same in all models
+``locks/``             one file for each thing that was ever built here
 ====================== ===========================================================================
 
 Files are put in place by renaming complete ones, and a lock makes the second of two builds of one
@@ -33,8 +34,8 @@ __all__ = ["ModelBuildError", "build_model", "build_shared_object", "cache_folde
 
 _HERE = Path(__file__).resolve().parent
 _HARNESS_SOURCES = (_HERE / "harness.cpp", _HERE / "harness.h")
-_MODELS_KEPT = 24
-"""Models that were used least recently beyond this number are deleted after a build."""
+_KEPT = 24
+"""Models (and Verilog texts) beyond this number, those used least recently, are deleted."""
 
 _VERILATOR_FLAGS = (
     "--cc",
@@ -65,7 +66,7 @@ _COMPILER_FLAGS = (
 _FAST = "-O2"
 _SLOW = "-O0"
 """Optimisation of code that runs once, which is about half of what Verilator writes."""
-_LINKER_FLAGS = ("-shared", "-pthread", "-Wl,-z,defs", )
+_LINKER_FLAGS = ("-shared", "-pthread", "-Wl,-z,defs", "-s")
 
 
 class ModelBuildError(RuntimeError):
@@ -159,8 +160,8 @@ def build_shared_object(verilog, top, *, on_status=None):
         top,
         *(path.read_text() for path in _HARNESS_SOURCES),
         _version_of("verilator"),
-        _output_of([*compiler, "--version"]),
-        repr((compiler, _VERILATOR_FLAGS, _COMPILER_FLAGS, _FAST, _SLOW, _LINKER_FLAGS)),
+        _compiler_identity(compiler),
+        repr((_VERILATOR_FLAGS, _LINKER_FLAGS)),
     )
     model = cache / f"{key}.so"
     if _mark_used(model):
@@ -170,7 +171,7 @@ def build_shared_object(verilog, top, *, on_status=None):
             return model
         folder = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
         try:
-            finished = _build_in(folder, verilog, top, compiler, on_status)
+            finished = _build_in(folder, cache, verilog, top, compiler, on_status)
             os.replace(finished, model)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -178,7 +179,7 @@ def build_shared_object(verilog, top, *, on_status=None):
     return model
 
 
-def _build_in(folder, verilog, top, compiler, on_status):
+def _build_in(folder, cache, verilog, top, compiler, on_status):
     """Translate and compile in an empty folder; returns the path of the shared object there."""
     source = folder / "core.v"
     source.write_text(verilog)
@@ -193,40 +194,43 @@ def _build_in(folder, verilog, top, compiler, on_status):
         )  # fmt: skip
         include = root / "include"
 
-    sources = [
-        *generated.glob("*.cpp"),
-        _HERE / "harness.cpp",
-        *(include / name for name in _RUNTIME_SOURCES),
-    ]
-    # The largest first: the last ones to finish should be small.
-    sources.sort(key=lambda path: path.stat().st_size * (1 if _is_slow(path) else 4), reverse=True)
-    workers = min(len(sources), len(os.sched_getaffinity(0)))
-    _report(on_status, f"[3/3] Compiling {len(sources)} files of {top}, {workers} at a time.")
-    objects = folder / "objects"
-    objects.mkdir()
-    includes = [f"-I{path}" for path in (generated, _HERE)]
-    # Not ours to warn about.
-    includes += [f"-isystem{path}" for path in (include, include / "vltstd")]
+    # Verilator's headers are not ours to warn about.
+    compile_command = [*compiler, *_COMPILER_FLAGS, f"-I{_HERE}", f"-I{generated}"]
+    compile_command += [f"-isystem{path}" for path in (include, include / "vltstd")]
 
     def compile_one(path):
-        result = objects / f"{path.stem}.o"
+        result = folder / f"{path.stem}.o"
         level = _SLOW if _is_slow(path) else _FAST
         _run(
-            [*compiler, *_COMPILER_FLAGS, level, *includes, "-c", str(path), "-o", str(result)],
+            [*compile_command, level, "-c", str(path), "-o", str(result)],
             f"The compiler does not accept {path.name} of {top}",
         )
         return result
 
+    def compile_runtime(path):
+        key = _digest(_version_of("verilator"), _compiler_identity(compiler), path.name)
+        kept = cache / "runtime" / f"{key}.o"
+        if not _mark_used(kept):
+            kept.parent.mkdir(exist_ok=True)
+            os.replace(compile_one(path), kept)
+        return kept
+
+    sources = [*generated.glob("*.cpp"), _HERE / "harness.cpp"]
+    # The largest first: the last ones to finish should be small.
+    sources.sort(key=lambda path: path.stat().st_size * (1 if _is_slow(path) else 4), reverse=True)
+    workers = len(os.sched_getaffinity(0))
+    _report(on_status, f"[3/3] Compiling {len(sources)} files of {top}, {workers} at a time.")
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(compile_one, path) for path in sources]
+        jobs = [pool.submit(compile_runtime, include / name) for name in _RUNTIME_SOURCES]
+        jobs += [pool.submit(compile_one, path) for path in sources]
         try:
-            compiled = [job.result() for job in jobs]
+            objects = [str(job.result()) for job in jobs]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     shared_object = folder / "model.so"
     _run(
-        [*compiler, *_LINKER_FLAGS, "-o", str(shared_object), *map(str, compiled)],
+        [*compiler, *_LINKER_FLAGS, "-o", str(shared_object), *objects],
         f"The model of {top} does not link",
     )
     return shared_object
@@ -263,10 +267,14 @@ def _hash_of_sources(config):
 def _known_verilog(cache, source_hash):
     """The Verilog that these sources gave before, or None."""
     try:
-        verilog_hash = (cache / "sources" / source_hash).read_text()
-        text = (cache / "verilog" / f"{verilog_hash}.v").read_text()
+        index = cache / "sources" / source_hash
+        verilog_hash = index.read_text()
+        path = cache / "verilog" / f"{verilog_hash}.v"
+        text = path.read_text()
     except OSError:
         return None
+    _mark_used(index)
+    _mark_used(path)
     return text if _digest(text) == verilog_hash else None
 
 
@@ -295,8 +303,12 @@ def _run(command, failure):
         raise ModelBuildError("\n".join([f"{failure}:", *errors[:20]]))
 
 
-def _output_of(command):
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+def _compiler_identity(compiler):
+    """Text that differs between compilers, their versions, and the flags they are given."""
+    version = subprocess.run(
+        [*compiler, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    ).stdout
+    return repr((compiler, version, _COMPILER_FLAGS, _FAST, _SLOW))
 
 
 def _version_of(package):
@@ -345,14 +357,14 @@ def _locked(cache, name, on_status):
         yield
 
 
-def _mark_used(model):
-    """Whether the model is there; if so, it becomes the one used last."""
+def _mark_used(path):
+    """Whether the file is there; if so, it becomes the one used last."""
     try:
-        os.utime(model)
+        os.utime(path)
     except FileNotFoundError:
         return False
     except OSError:
-        return model.is_file()  # Somebody else's cache: usable, if not ours to change.
+        return path.is_file()  # Somebody else's cache: usable, if not ours to change.
     return True
 
 
@@ -363,5 +375,5 @@ def _delete_oldest(cache):
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 found.append((path.stat().st_mtime, path))
-        for _, path in sorted(found, reverse=True)[_MODELS_KEPT:]:
+        for _, path in sorted(found, reverse=True)[_KEPT:]:
             path.unlink(missing_ok=True)

@@ -6,9 +6,12 @@ of its cocotb tests on that model::
     model = build_model(component, name="burst_reader")
     model.run("sim.testbenches.tb_burst_reader", testcase="round_trip")
 
-Models live in ``build/cocotb/<name>``; an unchanged component is not compiled again.
+Models live in ``build/cocotb/<name>``; an unchanged component is not compiled again. Test processes
+that want the same model at the same time build it once: the others wait.
 """
 
+import contextlib
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -43,6 +46,14 @@ def _last_lines(path, count=40):
     if not path.is_file():
         return "(no log was written)"
     return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
+
+
+@contextlib.contextmanager
+def _locked(path):
+    """Only one process at a time is inside; the lock goes away with the process that holds it."""
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class CocotbModel:
@@ -150,8 +161,13 @@ def build_model(component, *, name, toplevel="top"):
     """
     directory = BUILD_ROOT / name
     directory.mkdir(parents=True, exist_ok=True)
-    source = directory / f"{toplevel}.v"
     text = verilog.convert(component, name=toplevel, emit_src=False)
+    with _locked(directory / "build.lock"):
+        return _build(text, name=name, toplevel=toplevel, directory=directory)
+
+
+def _build(text, *, name, toplevel, directory):
+    source = directory / f"{toplevel}.v"
     if not source.is_file() or source.read_text() != text:
         source.write_text(text)
         # A precompiled header of an earlier build would be taken for the present one.

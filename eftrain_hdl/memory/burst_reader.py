@@ -203,7 +203,8 @@ class BurstReader(wiring.Component):
     halt : :py:`In(1)`
         Stop as soon as the bus allows.
     idle : :py:`Out(1)`
-        No burst is in flight or on the bus. Unless stopped, also: no accepted run is left.
+        No burst is in flight or on the bus. Unless stopped, also: no accepted run is left. Falls
+        the cycle after a run was accepted.
     error : :py:`Out(2)`
         The first :class:`BusError`, held until reset.
 

@@ -62,6 +62,7 @@ class BurstWriter(wiring.Component):
         Stop as soon as the bus allows.
     idle : :py:`Out(1)`
         All bursts are answered. Unless stopped, also: all runs accepted so far are in memory.
+        Falls the cycle after a run was accepted.
     error : :py:`Out(2)`
         The first :class:`BusError`, held until reset.
 
@@ -177,7 +178,7 @@ class BurstWriter(wiring.Component):
 
         # Responses.
         answered = Signal()
-        m.d.comb += [bus.bready.eq(1), answered.eq(bus.bvalid & bus.bready)]
+        m.d.comb += [bus.bready.eq(unanswered != 0), answered.eq(bus.bvalid & bus.bready)]
         m.d.sync += unanswered.eq(unanswered + requested - answered)
 
         m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~splitter.busy))

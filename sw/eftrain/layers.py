@@ -14,13 +14,10 @@ from .pack import program
 from .pack.parameters import pack_parameters, unpack_parameters
 from .pack.tensors import pack_labels, pack_map, unpack_map, unpack_records
 from .plan import passes
-from .plan.layout import RECORD_BYTES, FeatureMap
+from .plan.layout import RECORD_BYTES, WORD, FeatureMap
 from .plan.memory import MemoryMap
 from .plan.schedule import MOMENTUM, Stage
 from .plan.tiling import choose
-
-RESULT = "result"
-
 
 def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, tile=None):
     """``[B, N, H, W]`` and ``[M, N, Kr, Kc]`` (or ``[M, N*H*W]``: fully connected) to the output.
@@ -31,6 +28,7 @@ def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, tile=Non
     layer_pass = passes.forward(stage.matrix(len(x)), stage.x, stage.y, relu)
     run.input(stage.x, x)
     run.parameters(stage, w, b)
+    run.result(stage.y)
     return run(layer_pass, tile).map(stage.y)
 
 
@@ -45,6 +43,7 @@ def conv_input_gradient(device, shape, w, dy, stride=1, padding=0, mask=None, ti
     run.parameters(stage, w)
     if mask is not None:
         run.input(stage.x, mask)
+    run.result(dx)
     return run(layer_pass, tile).map(dx)
 
 
@@ -91,6 +90,7 @@ def max_pool(device, x, tile=None):
     run = _Run(device, len(x))
     source, result = _pooled(run, x.shape)
     run.input(source, x)
+    run.result(result)
     return run(passes.pool(MaxPool2d.kind, len(x), source, result), tile).map(result)
 
 
@@ -112,6 +112,7 @@ def softmax_cross_entropy(device, logits, labels):
     scores = passes.linear_map("logits", logits.shape[1], run.group)
     gradient = passes.linear_map("gradient", logits.shape[1], run.group)
     run.input(scores, logits[:, :, None, None])
+    run.result(gradient)
     run.tensors["labels"] = pack_labels(labels, len(labels))
     run.tensors["record"] = bytes(RECORD_BYTES)
     layer_pass = passes.loss(
@@ -137,7 +138,7 @@ def _stage(device, shape, w, b, stride, padding, relu=False):
 
 def _pooled(run, shape):
     size = MaxPool2d().output_shape(shape[1:])
-    return FeatureMap("x", tuple(shape[1:]), run.group), FeatureMap(RESULT, size, run.group)
+    return FeatureMap("x", tuple(shape[1:]), run.group), FeatureMap("y", size, run.group)
 
 
 class _Run:
@@ -155,6 +156,11 @@ class _Run:
     def input(self, feature_map, values):
         self.tensors[feature_map.name] = pack_map(values, self.group).tobytes()
 
+    def result(self, feature_map):
+        """Reserve a map that the pass writes."""
+        words = self.images * feature_map.image_bytes // WORD
+        self.tensors[feature_map.name] = np.full(words, np.nan, "<f4").tobytes()
+
     def parameters(self, stage, w, b=None, prefix=""):
         values = {stage.weight: w, f"{stage.index}.bias": b}
         for name, data in pack_parameters([stage], values).items():
@@ -162,7 +168,6 @@ class _Run:
 
     def __call__(self, layer_pass, tile):
         layer_pass = choose(layer_pass, self.driver.config, tile)
-        self._reserve_result(layer_pass)
         device = self.driver.device
         self.memory = MemoryMap(device.memory_base, device.memory_size)
         for name, data in self.tensors.items():
@@ -179,15 +184,6 @@ class _Run:
             window=(self.memory.base, self.memory.limit), records=records,
         )
         return self
-
-    def _reserve_result(self, layer_pass):
-        operand = layer_pass.output
-        if operand.tensor not in self.tensors:
-            nbytes = self.images * self._image_bytes(operand, layer_pass)
-            self.tensors[operand.tensor] = np.full(nbytes // 4, np.nan, "<f4").tobytes()
-
-    def _image_bytes(self, operand, layer_pass):
-        return operand.image_stride or layer_pass.out_blocks * self.group * 4
 
     def bytes(self, name):
         region = self.memory.regions[name]

@@ -134,13 +134,14 @@ class ControlBench:
         self.work_cycles = work_cycles
         self.clear_cycles = clear_cycles
         self.masters_busy = False
+        self.finish = False
+        """Set to end what executes."""
         self.cycle = 0
         self.executed = []
         """``(cycle of start, descriptor)`` of all that was started."""
         self.done_cycles = []
         self.begin_cycle = None
-        """When the doorbell's write reached the register: the word and its address are taken a cycle
-        before."""
+        """When the doorbell acted, one cycle after its write was taken."""
         self.fetched = []
         """Addresses of all fetches."""
         self.resets = 0
@@ -166,19 +167,21 @@ class ControlBench:
     async def _surroundings(self, ctx):
         dut = self.dut
         run, beats = dut.fetch_run, dut.fetch_beats
-        pending, left, clearing = [], None, self.clear_cycles
+        pending, executing, left, clearing = [], False, None, self.clear_cycles
         while True:
             ctx.set(run.ready, not ctx.get(dut.halt))
             ctx.set(beats.valid, bool(pending) and pending[0][0] <= self.cycle
                     and not ctx.get(dut.halt))
             if pending:
                 ctx.set(beats.p.data, pending[0][1])
+            if self.finish:
+                left, self.finish = 0, False
             ctx.set(dut.done, left == 0)
             if left == 0:
                 self.done_cycles.append(self.cycle)
             ctx.set(dut.datapath_ready, clearing == 0)
             ctx.set(dut.masters_idle, not self.masters_busy)
-            (_, _, doorbell, asked, taken, address, start, word, reset, halt) = await ctx.tick().sample(
+            _, _, doorbell, asked, taken, address, start, word, reset, halt = await ctx.tick().sample(
                 (dut.ctrl.awaddr == ADDRESSES["CONTROL"]) & dut.ctrl.wvalid & dut.ctrl.wready,
                 run.valid & run.ready, beats.valid & beats.ready, run.p.address, dut.start,
                 dut.descriptor.as_value(), dut.datapath_reset, dut.halt,
@@ -197,16 +200,17 @@ class ControlBench:
                     data = self.program[offset + 16 * i:offset + 16 * i + 16]
                     pending.append((self.cycle - 1 + self.fetch_latency + i,
                                     int.from_bytes(data, "little")))
+            assert not (start and executing and left != 0), "Started before the last one was done."
             if left is not None:
-                assert not start, "A descriptor started before the previous one was done."
-                left = None if left == 0 else left - 1
+                executing, left = left != 0, left - 1 if left else None
             if start:
+                executing = True
                 self.executed.append((self.cycle - 1, word.to_bytes(128, "little")))
                 left = self.work_cycles
             clearing = max(0, clearing - 1)
             if reset:
                 assert not self.masters_busy
-                pending, left, clearing = [], None, self.clear_cycles
+                pending, executing, left, clearing = [], False, None, self.clear_cycles
                 self.resets += 1
 
     @property

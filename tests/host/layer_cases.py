@@ -115,7 +115,7 @@ def check_conv(device, case, tolerance=1e-5):
     rectified = layers.conv_forward(device, x, w, None, relu=True, **step)
     expected = F.relu(F.conv2d(tx, tw, None, case.stride, case.padding)).detach()
     # Relative to the values before the ReLU, which may have dropped all large ones.
-    scale = float(y.abs().max())
+    scale = float(y.detach().abs().max())
     assert np.abs(rectified - expected.numpy()).max() <= tolerance * scale
 
     dx = layers.conv_input_gradient(device, x.shape, w, dy, **step)

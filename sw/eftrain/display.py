@@ -1,0 +1,140 @@
+"""What ``eftrain personalize`` shows: status lines, a progress bar, one line a stage, a table."""
+
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Display:
+    """Follows one run; a context manager around it.
+
+    The bar counts multiply-adds, so that it moves evenly through testing and training. Where the
+    output is no terminal there is no bar, only the lines.
+
+    Parameters
+    ----------
+    task : eftrain.personalize.Task
+    console : rich.console.Console, optional
+    """
+
+    def __init__(self, task, console=None):
+        self._task = task
+        self._console = console or Console(highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._bar = None
+        self._stage = None
+        self._done = 0
+        self._started = None
+        self.seconds = 0.0
+
+    def __enter__(self):
+        task, settings = self._task, self._task.settings
+        images, tests = len(task.train[0]), len(task.test[0])
+        self._print(
+            f"Adapting to {images} pictures, testing on {tests}, on {settings.device}: "
+            f"{task.config.array} array, {task.config.format}."
+        )
+        batches = -(-images // settings.batch_size)
+        self._steps = batches * settings.epochs
+        return self
+
+    def __exit__(self, *exception):
+        self._progress.stop()
+
+    def status(self, line):
+        """Show a step of the device's build."""
+        self._print(line)
+
+    def step(self, step):
+        """Count one batch."""
+        if self._bar is None:
+            self._started = time.monotonic()
+            self._progress.start()
+            self._bar = self._progress.add_task("", total=self._task.total_work, numbers="")
+        name = f"epoch {step.epoch}/{self._task.settings.epochs}"
+        if step.section != "train":
+            name = f"test {step.section}"
+        if self._stage is None or self._stage.name != name:
+            self._end_stage()
+            self._stage = _Stage(name)
+        self._stage.add(step)
+        self._done += self._task.work(step.section, step.images)
+        numbers = f"{self._stage.numbers}  {step.cycles / 1e6:.2f} M cycles"
+        if step.section == "train":
+            numbers = f"step {step.step}/{self._steps}  {numbers}"
+        self._progress.update(self._bar, description=name, completed=self._done, numbers=numbers)
+
+    def finish(self, result):
+        """Show the end of the last stage, the table, and where the files are."""
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+        for row in self._rows(result):
+            table.add_row(*row)
+        self._print("")
+        self._console.print(table)
+        self._print("")
+        folder = result.task.settings.output
+        self._print(
+            f"Wrote result.json, history.csv, curve.png and personalised.safetensors to {folder}."
+        )
+
+    def end(self):
+        """Take the bar away and print the last stage."""
+        self._end_stage()
+        self._progress.stop()
+        if self._started is not None:
+            self.seconds = time.monotonic() - self._started
+
+    def _rows(self, result):
+        history = result.history
+        tests = len(result.task.test[0])
+        yield f"accuracy before, {tests} test pictures", f"{history.before['accuracy']:.1%}"
+        yield f"accuracy after, {tests} test pictures", f"{history.after['accuracy']:.1%}"
+        yield "training steps", f"{len(history.steps)}"
+        yield "cycles, tests included", f"{history.cycles:,}"
+        yield "multiply-adds of the training", f"{result.task.dense_macs:,}"
+        yield "time of the simulation", f"{self.seconds:.0f} s"
+
+    def _end_stage(self):
+        if self._stage is not None:
+            self._print(self._stage.line)
+            self._stage = None
+
+    def _print(self, line):
+        self._console.print(escape(line), soft_wrap=True)
+
+
+class _Stage:
+    """Running means of one test or one epoch."""
+
+    def __init__(self, name):
+        self.name = name
+        self._loss = 0.0
+        self._correct = 0
+        self._images = 0
+        self._cycles = 0
+
+    def add(self, step):
+        self._loss += step.loss * step.images
+        self._correct += step.correct
+        self._images += step.images
+        self._cycles = step.cycles
+
+    @property
+    def numbers(self):
+        return f"loss {self._loss / self._images:.3f}  accuracy {self._correct / self._images:6.1%}"
+
+    @property
+    def line(self):
+        return f"  {self.name:<12} {self.numbers}  {self._cycles:>12,} cycles so far"

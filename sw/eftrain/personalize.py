@@ -1,0 +1,244 @@
+"""Personalisation: a trained network meets a new user's data and is trained on, on the device.
+
+``prepare`` checks everything that a user can get wrong; ``personalize`` then runs one program on
+the device: test, train, test again. ``report`` writes what came out.
+"""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eftrain_hdl.config import CoreConfig
+
+from .checks import check_count, check_labels, check_pictures
+from .data.digits import new_user
+from .data.train_digits_base import WEIGHTS
+from .errors import UserError
+from .graph import Conv2d, Graph, Linear
+from .history import History
+from .networks import digits
+from .optim import SGD
+from .trainer import Trainer
+from .weights_file import load_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to run; the defaults are the digits demo.
+
+    Parameters
+    ----------
+    array, format : str
+        Size and operand format of the array, for example ``"8x8"`` and ``"fp32"``.
+    device : str
+        A key of ``DEVICES``.
+    epochs, batch_size : int
+    learning_rate, momentum : float
+        The defaults end above 94 % on the digits for every seed that was tried, in three epochs;
+        more momentum or larger batches need a fourth.
+    seed : int
+        For the order of the pictures.
+    output : path
+        Folder of the results.
+    data : path, optional
+        An ``.npz`` file with arrays x, y, x_test, y_test, instead of the digits.
+    weights : path, optional
+        Where to start, instead of the base network's weights.
+    """
+
+    array: str = "8x8"
+    format: str = "fp32"
+    device: str = "sim"
+    epochs: int = 3
+    batch_size: int = 20
+    learning_rate: float = 0.075
+    momentum: float = 0.5
+    seed: int = 0
+    output: Path = Path("build/demo")
+    data: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Settings that have been checked, and everything they name.
+
+    Attributes
+    ----------
+    settings : Settings
+    config : CoreConfig
+    graph : Graph
+        With the weights to start from.
+    optimizer : SGD
+    train, test : tuple
+        ``(x, y)``: fp32 pictures ``[N, C, H, W]`` and uint32 labels.
+    """
+
+    settings: Settings
+    config: CoreConfig
+    graph: Graph
+    optimizer: SGD
+    train: tuple
+    test: tuple
+
+    @property
+    def dense_macs(self):
+        """Multiply-adds of the training, counted as the literature does; see ``training_macs``."""
+        return training_macs(self.graph) * len(self.train[0]) * self.settings.epochs
+
+    def work(self, section, images):
+        """Multiply-adds of some images in one section; what a progress bar counts."""
+        macs = training_macs if section == "train" else forward_macs
+        return macs(self.graph) * images
+
+    @property
+    def total_work(self):
+        """``work`` of the whole program."""
+        return self.dense_macs + 2 * self.work("test", len(self.test[0]))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its task, history, and the trainer that holds the new weights."""
+
+    task: Task
+    history: History
+    trainer: Trainer
+
+
+def _open_sim(config, on_status):
+    from .devices.sim import SimDevice
+
+    return SimDevice(config, on_status=on_status)
+
+
+DEVICES = {"sim": _open_sim}
+"""Name to function of (config, on_status) that opens the device."""
+
+
+def prepare(settings):
+    """Check settings and data, and read the files they name; writes nothing.
+
+    Raises
+    ------
+    UserError, ValueError
+        With one sentence that says what is wrong and the nearest fix.
+    """
+    if settings.device not in DEVICES:
+        raise UserError(
+            f"Device {settings.device!r} is unknown; choose one of {', '.join(DEVICES)}."
+        )
+    config = CoreConfig.parse(settings.array, settings.format)
+    optimizer = SGD(lr=settings.learning_rate, momentum=settings.momentum)
+    check_count(settings.epochs, "epochs")
+    check_count(settings.batch_size, "batch_size")
+    if settings.seed < 0:
+        raise UserError(f"seed is {settings.seed}; give an integer of 0 or more.")
+    layers = digits().layers
+    graph = digits(load_weights(settings.weights or WEIGHTS, layers))
+    if settings.data is None:
+        sets = {name: (split.x, split.y) for name, split in zip(("", "_test"), new_user())}
+    else:
+        sets = _read_data(settings.data)
+    checked = {}
+    for suffix, (x, y) in sets.items():
+        x = check_pictures(x, graph.input_shape, f"x{suffix}")
+        checked[suffix] = x, check_labels(y, len(x), graph.classes, f"y{suffix}")
+    return Task(settings, config, graph, optimizer, checked[""], checked["_test"])
+
+
+def personalize(task, *, open_device=None, on_status=None, on_step=None):
+    """Run a task on its device, all of it from one doorbell.
+
+    Parameters
+    ----------
+    task : Task
+    open_device : callable, optional
+        Instead of the entry of ``DEVICES``.
+    on_status : callable, optional
+        Called with a line of text as each step of building the device begins.
+    on_step : callable, optional
+        Called with each ``Step`` as it is seen.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be opened or stops.
+    UserError
+        If the network or data do not fit the device.
+    """
+    settings = task.settings
+    open_device = open_device or DEVICES[settings.device]
+    with closing(open_device(task.config, on_status)) as device:
+        trainer = Trainer(task.graph, device, task.optimizer, seed=settings.seed)
+        history = trainer.fit(
+            *task.train, settings.epochs, settings.batch_size, test=task.test, on_step=on_step
+        )
+    return Result(task, history, trainer)
+
+
+def forward_macs(graph):
+    """Dense multiply-adds of one image's forward pass: convolutions and fully connected layers."""
+    return sum(_layer_macs(graph))
+
+
+def training_macs(graph):
+    """Dense multiply-adds of training on one image.
+
+    Forward pass, input gradient of every layer but the first, and weight gradient, each counted
+    with its padding, as in EF-Train (Tang et al., TODAES 2022).
+    """
+    first, *rest = _layer_macs(graph)
+    return 2 * first + 3 * sum(rest)
+
+
+def _layer_macs(graph):
+    macs = []
+    for layer, output in zip(graph.layers, graph.shapes[1:], strict=True):
+        if isinstance(layer, Conv2d):
+            macs.append(int(np.prod(layer.weight_shape)) * output[1] * output[2])
+        elif isinstance(layer, Linear):
+            macs.append(int(np.prod(layer.weight_shape)))
+    return macs
+
+
+def _read_data(path):
+    """Arrays of a user's file: ``{"": (x, y), "_test": (x, y)}``."""
+    names = ("x", "y", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise UserError(f"{path} holds a single array; save {', '.join(names)} with np.savez.")
+            missing = [name for name in names if name not in file.files]
+            if missing:
+                raise UserError(
+                    f"{path} has no {' and no '.join(missing)}; save {', '.join(names)} with np.savez."
+                )
+            arrays = {name: _read_array(file, name, path) for name in names}
+    except FileNotFoundError:
+        raise UserError(f"There is no data file {path}; check the path.") from None
+    except UserError:
+        raise
+    except (OSError, ValueError, EOFError):
+        raise UserError(
+            f"{path} is not a readable .npz file; save {', '.join(names)} with np.savez."
+        ) from None
+    for name in ("x", "x_test"):
+        if arrays[name].ndim == 3:  # Grey pictures without the channel.
+            arrays[name] = arrays[name][:, None]
+    return {suffix: (arrays[f"x{suffix}"], arrays[f"y{suffix}"]) for suffix in ("", "_test")}
+
+
+def _read_array(file, name, path):
+    try:
+        return file[name]
+    except ValueError:
+        raise UserError(
+            f"{name} in {path} is ragged or not numeric; give all samples the same shape."
+        ) from None
