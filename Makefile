@@ -19,7 +19,7 @@ help: ## List the targets
 
 setup: $(VENV)/.demo ## Make .venv with what the demo needs (pinned versions)
 
-demo: $(VENV)/.demo ## Personalise the digit classifier on the simulated device (under 3 minutes)
+demo: $(VENV)/.demo ## Personalise the digit classifier on the simulated device
 	@$(BIN)/eftrain personalize $(ARGS)
 
 test: $(VENV)/.test ## Run every test (first run: also installs PyTorch and cocotb)

@@ -28,6 +28,7 @@ from .memory.axi import (
 from .memory.burst_reader import BurstReader
 from .memory.burst_writer import BurstWriter
 from .memory.read_arbiter import ReadArbiter
+from .memory.register_slice import AxiReadSlice, AxiWriteSlice
 
 __all__ = ["Core", "Engine"]
 
@@ -298,7 +299,14 @@ class _Ports(wiring.Component):
         engine = Engine(self.config)
         m.submodules.engine = ResetInserter(control.datapath_reset)(engine)
         for name in ("stationary", "stream", "side", "write"):
-            connect(m, getattr(engine, name), flipped(getattr(self, name)))
+            # Outside the reset of the engine: what has been put on the bus stays there.
+            slice_type = AxiWriteSlice if name == "write" else AxiReadSlice
+            port = slice_type(
+                address_bits=self.config.address_bits, data_bits=self.config.data_bits
+            )
+            m.submodules[f"{name}_slice"] = port
+            connect(m, getattr(engine, name), port.core)
+            connect(m, port.bus, flipped(getattr(self, name)))
         connect(m, flipped(self.ctrl), control.ctrl)
         connect(m, control.fetch_run, engine.fetch_run)
         connect(m, engine.fetch_beats, control.fetch_beats)
@@ -341,7 +349,11 @@ class Core(wiring.Component):
         m = Module()
         m.domains.sync = sync = ClockDomain()
         m.submodules.ports = self._flat
-        m.d.comb += [sync.clk.eq(self.aclk), sync.rst.eq(~self.aresetn)]
+        # The reset goes through a register: it reaches every register of the core.
+        m.domains.unreset = unreset = ClockDomain(reset_less=True)
+        reset = Signal(init=1)
+        m.d.unreset += reset.eq(~self.aresetn)
+        m.d.comb += [unreset.clk.eq(self.aclk), sync.clk.eq(self.aclk), sync.rst.eq(reset)]
         for name, member in self._flat.signature.members.items():
             inner, outer = getattr(self._flat, name), getattr(self, name)
             m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)

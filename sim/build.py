@@ -26,6 +26,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from sim.toolchain import ToolchainError, check_system_programs, verilator_environment
@@ -370,6 +371,11 @@ def _mark_used(path):
 
 def _delete_oldest(cache):
     """Keep the folder from growing with every change of the gateware."""
+    for folder in cache.glob("building-*"):
+        # Of a build that was killed; no build takes a day.
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime < time.time() - 86400:
+                shutil.rmtree(folder, ignore_errors=True)
     for pattern, folder in (("*.so", cache), ("*.v", cache / "verilog"), ("*", cache / "sources")):
         found = []
         for path in folder.glob(pattern):

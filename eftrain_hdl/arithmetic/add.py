@@ -15,7 +15,7 @@ class FloatAdd(wiring.Component):
 
     Takes a pair every cycle and has no handshake; ``o`` belongs to the operands of ``latency``
     cycles before, so a running sum may use its own result again ``latency`` cycles later. Stages:
-    order by magnitude; align and add; normalise, round and pack.
+    order by magnitude; align and add; normalise; round and pack.
 
     Subnormal operands count as zero and results below 2**-126 become zero of their sign.
     ``x + (-x)`` is +0, ``-0 + -0`` is -0, infinities of opposite sign give NaN.
@@ -28,7 +28,7 @@ class FloatAdd(wiring.Component):
         fp32 sum.
     """
 
-    latency = 3
+    latency = 4
 
     a: In(32)
     b: In(32)
@@ -88,31 +88,19 @@ class FloatAdd(wiring.Component):
         ]
         total = register(m, total[1:], "total")
         exponent = register(m, exponent, "exponent_added")
-        sign, zero, inf, nan = register(m, flags, "flags_added")
+        flags = register(m, flags, "flags_added")
 
-        # Stage 3. A leading one in the upper three places needs rounding, but a shift by one place
-        # at most. Below, the operands were at most one place apart: any shift, but no rounding.
-        cancelled = Signal()
-        significand = Signal(28)
-        offset = Signal(signed(2))
-        m.d.comb += [
-            cancelled.eq(~total[25:].any()),
-            significand.eq(Mux(total[27], total, Mux(total[26], total << 1, total << 2))),
-            offset.eq(Mux(total[27], 1, Mux(total[26], 0, -1))),
-        ]
-        rounded = round_nearest_even(m, (exponent + offset).as_signed(), significand)
-        shifted, count = normalise(m, total[2:25])
-        exact = Cat(Const(0, 1), shifted[:22], (exponent - 2 - count)[:10])
+        # Stage 3: normalise. The exponent is left to the next stage, where it has time.
+        normal, count = normalise(m, total)
+        normal = register(m, normal, "normalised")
+        count = register(m, count, "count")
+        exponent = register(m, exponent, "exponent_normalised")
+        sign, zero, inf, nan = register(m, flags, "flags_normalised")
 
-        nothing = cancelled & ~shifted[22]
-        packed = pack_float32(
-            m,
-            sign & ~nothing,
-            Mux(cancelled, exact, rounded),
-            zero=zero | nothing,
-            inf=inf,
-            nan=nan,
-        )
+        # Stage 4: round. The top place of the sum stands for twice the larger operand.
+        nothing = ~normal[-1]
+        rounded = round_nearest_even(m, exponent + 1 - count, normal)
+        packed = pack_float32(m, sign & ~nothing, rounded, zero=zero | nothing, inf=inf, nan=nan)
         m.d.sync += self.o.eq(packed)
 
         return m

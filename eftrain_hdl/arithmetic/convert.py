@@ -68,7 +68,7 @@ def round_nearest_even(m, exponent, significand, name="rounded"):
     Parameters
     ----------
     exponent : Value
-        Biased exponent of the leading one, signed 10 bits.
+        Biased exponent of the leading one, signed, 10 bits or more: it must fit 10.
     significand : Value
         At least 26 bits, leading one on top.
 

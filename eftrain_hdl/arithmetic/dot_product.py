@@ -216,24 +216,24 @@ class DotProduct(wiring.Component):
         assert add_stages == self._add_stages
 
         negative = register(m, negative, "negative")
-        base = register(m, maximum[:-1], "base", stages=1 + add_stages)
+        base = register(m, maximum[:-1], "base", stages=add_stages)
+        base = register(m, base + _exponent_offset(fmt, self.lanes), "exponent_added")
         sign = register(m, sign, "sign_added", stages=1 + add_stages) ^ negative
         nan, inf, inf_sign = register(
             m, Cat(nan, inf, inf_sign), "flags_added", stages=1 + add_stages
         )
 
-        # Stage 6: normalise.
+        # Stage 6: normalise. The exponent is left to the next stage, where it has time.
         normal, count = normalise(m, magnitude)
         normal = register(m, normal, "normalised")
-        exponent = register(
-            m, (base + _exponent_offset(fmt, self.lanes) - count)[:10], "normal_exponent"
-        )
+        count = register(m, count, "count")
+        base = register(m, base, "exponent_normalised")
         sign = register(m, Mux(inf, inf_sign, sign), "sign_normalised")
         nan, inf = register(m, Cat(nan, inf), "flags_normalised")
 
         # Stage 7: round.
         zero = ~normal[-1]
-        rounded = round_nearest_even(m, exponent, normal)
+        rounded = round_nearest_even(m, base - count, normal)
         packed = pack_float32(m, sign & (inf | ~zero), rounded, zero=zero, inf=inf, nan=nan)
         m.d.sync += [
             self.o.eq(packed),

@@ -168,11 +168,12 @@ class DescriptorChecker(wiring.Component):
         (small - 1) * stride >= big + pad. One register stage."""
         # Strides above 4 are refused by a rule of their own, so three bits do.
         stride = d[f"stride_{axis}"][:isa.MAX_STRIDE.bit_length()]
-        start = Signal(20, name=f"last_start_{axis}")
-        room = Signal(17, name=f"room_{axis}")
-        steps = d[f"small_{axis}"] - 1
-        total = 0
-        for bit in range(len(stride)):
-            total = total + (Mux(stride[bit], steps[:16], 0) << bit)
-        m.d.sync += [start.eq(total), room.eq(d[f"big_{axis}"] + d[f"pad_{axis}"])]
-        return start >= room
+        small = d[f"small_{axis}"]
+        covered = Signal(19, name=f"covered_{axis}")
+        limit = Signal(18, name=f"limit_{axis}")
+        # One stride added on both sides saves the subtraction.
+        m.d.sync += [
+            covered.eq(sum(Mux(stride[i], small, 0) << i for i in range(len(stride)))),
+            limit.eq(d[f"big_{axis}"] + (d[f"pad_{axis}"] + stride)),
+        ]
+        return covered >= limit

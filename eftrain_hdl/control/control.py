@@ -86,7 +86,7 @@ class Control(wiring.Component):
     window_base, window_limit : Out(32)
         What the bus masters may access. Change only in the cycle a program begins.
     record : Out(32)
-        Number of the next result record, from 1.
+        Number of the next result record, from 1; up to date in the cycle after ``result_written``.
     active, stall_*, beat_* : In(1)
         Events, counted in the cycles they are high while a program runs.
     nonfinite, result_written : In(1)
@@ -112,7 +112,7 @@ class Control(wiring.Component):
                 "datapath_ready": In(1),
                 "window_base": Out(32),
                 "window_limit": Out(32),
-                "record": Out(32),
+                "record": Out(32, init=1),
                 **members,
             }
         )
@@ -144,7 +144,6 @@ class Control(wiring.Component):
             supervisor.program_finished.eq(program.finished),
             supervisor.program_error.eq(program.error),
             supervisor.program_index.eq(program.index),
-            supervisor.executing.eq(program.executing),
             supervisor.current.eq(program.current),
             supervisor.unit_error.eq(self.unit_error),
             supervisor.progress.eq(beats | self.active | fetching),
@@ -175,16 +174,14 @@ class Control(wiring.Component):
         ]
 
     def _count(self, m, registers, supervisor):
-        widths = {"cycles": 64, **dict.fromkeys(COUNTED, 32), "active": 64, "result_written": 32}
+        widths = {"cycles": 64, **dict.fromkeys(COUNTED, 32), "active": 64}
         m.submodules.counters = counters = EventCounters(widths)
         events, counts = counters.events, counters.counts
         m.d.comb += [counters.clear.eq(supervisor.begin), events.cycles.eq(supervisor.running)]
         for name in widths:
-            if name == "cycles":
-                continue
-            happens = getattr(self, name) & supervisor.running
-            m.d.comb += getattr(events, name).eq(happens)
-        for name, register in {"cycles": "CYCLES", **COUNTED, "result_written": "RESULTS"}.items():
+            if name != "cycles":
+                m.d.comb += getattr(events, name).eq(getattr(self, name) & supervisor.running)
+        for name, register in {"cycles": "CYCLES", **COUNTED}.items():
             count = getattr(counts, name)
             register = register.lower()
             if widths[name] == 64:
@@ -194,7 +191,13 @@ class Control(wiring.Component):
                 ]
             else:
                 m.d.comb += getattr(registers, register).value.eq(count)
-        m.d.comb += self.record.eq(counts.result_written + 1)
+
+        # Not among the counters, which are late: the next LOSS may start in the next cycle.
+        results = registers.results.value
+        with m.If(supervisor.begin):
+            m.d.sync += [results.eq(0), self.record.eq(1)]
+        with m.Elif(self.result_written & supervisor.running):
+            m.d.sync += [results.eq(self.record), self.record.eq(self.record + 1)]
 
     def _report(self, m, registers, supervisor, program):
         status = registers.status.value

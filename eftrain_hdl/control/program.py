@@ -26,11 +26,11 @@ class Program(wiring.Component):
     than straight code. An error found on the way is held back until the descriptor that executes
     is done: everything before an illegal descriptor takes effect, nothing of it or after it does.
 
-    *Latency*: ``fetch_cycles`` and the memory's latency (from a run to its first beat) from one work
-    descriptor's ``start`` to the next, if the first takes no longer than that; every LOOP and NEXT
-    between them adds as much, less one. From ``done`` to the next ``start`` one cycle if the next
-    descriptor is waiting already. From ``begin`` to the first ``start`` one cycle more than from
-    ``start`` to ``start``.
+    *Latency*: ``fetch_cycles`` and the memory's latency (from a run to its first beat) from one
+    work descriptor's ``start`` to the next, if the first takes no longer than that; every LOOP and
+    NEXT between them adds as much, less one. From ``done`` to the next ``start`` one cycle if the
+    next descriptor is waiting already. From ``begin`` to the first ``start`` one cycle more than
+    from ``start`` to ``start``.
 
     Parameters
     ----------

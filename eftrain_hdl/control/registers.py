@@ -50,8 +50,9 @@ class RegisterBlock(wiring.Component):
 
     Address and data of a write may come in either order. Byte strobes are honoured. The two lowest
     address bits are ignored. Every access to an address without a register, and every write to a
-    read-only register, is answered SLVERR and has no effect; the former read as zero, as do write-only
-    registers. If there are registers ``X_LOW`` and ``X_HIGH``, reading the former keeps the latter.
+    read-only register, is answered SLVERR and has no effect; the former read as zero, as do
+    write-only registers. If there are registers ``X_LOW`` and ``X_HIGH``, reading the former keeps
+    the latter.
 
     *Latency*: reads 2 cycles from ``arvalid`` to ``rvalid``, writes 2 cycles from the later of
     ``awvalid`` and ``wvalid`` to ``bvalid``; one read and one write are open at a time.
@@ -67,9 +68,9 @@ class RegisterBlock(wiring.Component):
     ctrl : In(AxiLiteSignature(12))
         To the host.
     ports : In/Out, one sub-interface a register, in lower case
-        ``ro``: ``value`` in. ``rw``: ``value`` out, ``locked`` in (ignore writes). ``wo``: ``written``
-        out, the written bits for one cycle, else zero. ``w1c``: ``value`` out, ``set`` in (sets bits),
-        ``clear`` in (clears all of them).
+        ``ro``: ``value`` in. ``rw``: ``value`` out, ``locked`` in (ignore writes). ``wo``:
+        ``written`` out, the written bits for one cycle, else zero. ``w1c``: ``value`` out, ``set``
+        in (sets bits), ``clear`` in (clears all of them).
     """
 
     def __init__(self, *, registers=isa.REGISTERS, constants=None):
@@ -99,7 +100,7 @@ class RegisterBlock(wiring.Component):
         with m.If(ctrl.arvalid & ctrl.arready):
             m.d.sync += [pending.eq(1), address.eq(ctrl.araddr[2:])]
 
-        # What a register reads as. The high half of a pair is what it was when the low half was read.
+        # What a register reads as. The high half of a pair is as it was when the low half was read.
         values = {}
         for name, register in names.items():
             if register.access == "wo":

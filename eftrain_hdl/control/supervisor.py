@@ -22,7 +22,7 @@ class State(enum.Enum, shape=3):
 
 
 class Supervisor(wiring.Component):
-    """Starts programs, and brings the device back to idle after their end, an error or a soft reset.
+    """Starts programs, and brings the device back to idle after END, an error or a soft reset.
 
     After an error or a soft reset: ``halt`` until no bus transfer is open, then ``datapath_reset``
     with it for ``reset_cycles``, then wait for ``datapath_ready``; only then is the device not busy
@@ -30,8 +30,8 @@ class Supervisor(wiring.Component):
     precedence over everything and can be repeated; it cannot end a transfer that the memory never
     answers, which needs a hardware reset, as the bus must not be left in the middle of a burst.
 
-    A ``start`` while a program runs is ignored; during any other wait it is remembered until the
-    device is idle, or a soft reset.
+    A ``start`` is ignored while a program runs and while its error is handled. After a hardware or
+    soft reset it is remembered until the device is idle, unless another soft reset comes first.
 
     Members
     -------
@@ -41,7 +41,7 @@ class Supervisor(wiring.Component):
         A program starts: clear counters, sample the parameters.
     running : Out(1)
         From the cycle after ``begin`` to END or error.
-    program_finished, program_error, executing, program_index, current : In
+    program_finished, program_error, program_index, current : In
         From :class:`Program`.
     unit_error : In(data.ArrayLayout(8, 7))
         By :class:`isa.ErrorUnit`, an :class:`isa.ErrorCode` or 0, held until reset.
@@ -68,7 +68,6 @@ class Supervisor(wiring.Component):
 
     program_finished: In(1)
     program_error: In(8)
-    executing: In(1)
     program_index: In(32)
     current: In(32)
     unit_error: In(data.ArrayLayout(8, len(ErrorUnit)))
@@ -188,16 +187,12 @@ class Supervisor(wiring.Component):
         with m.If(self.program_error != ErrorCode.NONE):
             m.d.comb += [code.eq(self.program_error), descriptor.eq(self.program_index)]
         for source in reversed(ErrorUnit):
-            raised = self.unit_error[source] != ErrorCode.NONE
-            if source == ErrorUnit.FETCH:
-                # Fetching runs ahead: what executes may end first.
-                raised &= ~self.executing
-            with m.If(raised):
+            # Fetching runs ahead of what executes.
+            index = self.program_index if source == ErrorUnit.FETCH else self.current
+            with m.If(self.unit_error[source] != ErrorCode.NONE):
                 m.d.comb += [
                     code.eq(self.unit_error[source]),
                     unit.eq(source),
-                    descriptor.eq(
-                        self.program_index if source == ErrorUnit.FETCH else self.current
-                    ),
+                    descriptor.eq(index),
                 ]
         return code != ErrorCode.NONE, code, unit, descriptor

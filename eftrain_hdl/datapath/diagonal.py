@@ -9,20 +9,26 @@ from amaranth.utils import ceil_log2
 __all__ = ["AccumulatorBeat", "DiagonalCollector"]
 
 
-def AccumulatorBeat(config):  # noqa: N802 - it stands for a layout class
-    """Layout of one beat of a drained accumulator vector.
+class AccumulatorBeat(data.StructLayout):
+    """One beat of a drained accumulator vector.
 
-    ``block_start`` marks all beats of the first vector of an out block, ``diagonal`` vectors of
-    which only element ``lane`` is wanted.
+    ``block_start`` marks all beats of the first vector of an out block, ``diagonal`` those of a
+    vector of which only element ``lane`` is wanted.
+
+    Parameters
+    ----------
+    config : CoreConfig
     """
-    return data.StructLayout(
-        {
-            "data": config.data_bits,
-            "block_start": 1,
-            "diagonal": 1,
-            "lane": ceil_log2(config.group),
-        }
-    )
+
+    def __init__(self, config):
+        super().__init__(
+            {
+                "data": config.data_bits,
+                "block_start": 1,
+                "diagonal": 1,
+                "lane": ceil_log2(config.group),
+            }
+        )
 
 
 class DiagonalCollector(wiring.Component):

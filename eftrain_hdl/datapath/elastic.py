@@ -14,8 +14,8 @@ class DelayLine(wiring.Component):
     ----------
     width : int
     cycles : int
-        Up to :attr:`register_limit` it is a chain of registers, above a small circular memory, which
-        devices without shift registers in their LUTs hold in far fewer cells.
+        Up to :attr:`register_limit` it is a chain of registers, above a small circular memory,
+        which devices without shift registers in their LUTs hold in far fewer cells.
     """
 
     register_limit = 4

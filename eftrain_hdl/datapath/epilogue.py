@@ -1,6 +1,5 @@
 """What happens to a result on its way from the accumulators to memory."""
 
-import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -10,7 +9,8 @@ from ..isa import Flag
 from .diagonal import AccumulatorBeat, DiagonalCollector
 from .elastic import DelayLine, LandingFifo
 from .epilogue_lanes import NEGATIVE_ZERO, ONE, EpilogueLanes
-from .pooling import MaxPool, MaxUnpool, is_positive, is_positive_model
+from .epilogue_model import epilogue_model
+from .pooling import MaxPool, MaxUnpool, is_positive
 
 __all__ = ["Epilogue"]
 
@@ -20,33 +20,33 @@ class Epilogue(wiring.Component):
 
     ::
 
-        acc ─► diagonal ─► un-pooling ─► lanes: a + f·s, then s' + f'·(…) ─► mask, ReLU ─► pooling ─► o
-        side ───────┴───────────┴──────────┴─ (momentum: first sums go round once more)
+        acc ──► diagonal ──► un-pooling ──► lanes ──► mask, ReLU ──► pooling ──► o
+        side ───────────────────┴─────────────┘
 
-    What a beat of each stream is depends on the flags of the descriptor. Per *acc* vector (N beats):
+    What the beats of the streams are depends on the flags of the descriptor. For each *acc* vector:
 
-    ========================  ===================================================  ==================
-    mode                      *side*                                               *o*
-    ========================  ===================================================  ==================
-    plain, RELU, WU gradient  nothing                                              the vector
-    BIAS, not WU              the bias vector before the first vector of a block   the vector
-    SIDE_ADD, SIDE_MASK       a beat for each beat                                 the vector
-    POOL                      as without                                           one in 4 vectors
-    UNPOOL                    4 vectors                                            4 vectors
-    UPDATE                    the weights                                          the weights
-    UPDATE, MOMENTUM          the weights, then the momentum                       likewise
-    ========================  ===================================================  ==================
+    ==================  ==================================================  =================
+    mode                *side*                                              *o*
+    ==================  ==================================================  =================
+    none, RELU, WU      nothing                                             the vector
+    BIAS, not WU        the bias vector before the first vector of a block  the vector
+    SIDE_ADD or _MASK   a beat for each beat                                the vector
+    POOL                as without                                          one for 4 vectors
+    UNPOOL              4 vectors                                           4 vectors
+    UPDATE              the weights                                         the weights
+    UPDATE, MOMENTUM    the weights, then the momentum                      likewise
+    ==================  ==================================================  =================
 
     T diagonal vectors count as the one that :class:`DiagonalCollector` makes of them. The order of
     the operations is bias, residual, mask, ReLU, pooling. SGD: ``g' = g + weight_decay*w``,
-    ``v = momentum*v + g'`` (``g'`` itself without MOMENTUM), ``w = w - learning_rate*v``, with every
-    product and every sum rounded to fp32. A missing operand is the neutral -0, so subnormals of
-    *acc* become zero and its NaNs canonical in all modes.
+    ``v = momentum*v + g'`` (``g'`` itself without MOMENTUM), ``w = w - learning_rate*v``, with
+    every product and every sum rounded to fp32. A missing operand is the neutral -0, so subnormals
+    of *acc* become zero and its NaNs canonical in all modes.
 
     *Throughput*: one beat a cycle on *o* (POOL: on *acc*). A bias vector takes N cycles in which no
-    *acc* beat is taken. *Latency*: :attr:`latency` cycles from an *acc* beat and its side beats to the
-    first cycle of the *o* beat; with MOMENTUM and UNPOOL longer. *Backpressure*: any stall on any
-    stream; with MOMENTUM the side stream may run ahead by the momentum of a few vectors.
+    *acc* beat is taken. *Latency*: :attr:`latency` cycles from an *acc* beat and its side beats to
+    the first cycle of the *o* beat; with MOMENTUM and UNPOOL longer. *Backpressure*: any stall on
+    any stream; with MOMENTUM the side stream may run ahead by the momentum of a few vectors.
 
     Parameters
     ----------
@@ -190,8 +190,8 @@ class Epilogue(wiring.Component):
             m.d.comb += self.side.ready.eq(load_bias | (x_ready & uses_side))
 
         # Issue. A momentum step enters the lanes twice: with its weight, which leaves g', and with
-        # g' and its velocity. The first turn goes first: its side beat alternates with the velocities
-        # that the second turn reads from a FIFO, so at full rate they never meet.
+        # g' and its velocity. The first turn goes first: its side beat alternates with the
+        # velocities that the second turn reads from a FIFO, so at full rate they never meet.
         second = Signal()
         m.d.comb += [
             x_ready.eq(
@@ -307,76 +307,4 @@ class Epilogue(wiring.Component):
         m.d.sync += line.eq(Cat(bit, line))
         return line[-1]
 
-    @staticmethod
-    def model(
-        acc,
-        side,
-        *,
-        flags=(),
-        is_wu=False,
-        is_update=False,
-        learning_rate=0,
-        momentum=0,
-        weight_decay=0,
-        block_start=None,
-        diagonal=None,
-    ):
-        """Bit-exact model of one descriptor.
-
-        Parameters
-        ----------
-        acc, side : uint32 arrays of shape (vectors, T)
-            Both streams in full; vectors of ``side`` in the order the hardware takes them.
-        flags : iterable of Flag
-        is_wu, is_update : bool
-        learning_rate, momentum, weight_decay : int
-            fp32 bits.
-        block_start, diagonal : sequences of bool, optional
-            One for each *acc* vector; none is set by default.
-
-        Returns
-        -------
-        uint32 array of shape (vectors, T)
-        """
-        flags = set(flags)
-        acc = np.asarray(acc, np.uint32)
-        group = acc.shape[1]
-        side = np.asarray(side, np.uint32).reshape(-1, group)
-        if diagonal is not None:
-            acc = DiagonalCollector.model(acc, diagonal)
-        if Flag.UNPOOL in flags:
-            acc = MaxUnpool.model(acc, side, masked=Flag.SIDE_MASK in flags)
-
-        neutral = np.full_like(acc, NEGATIVE_ZERO)
-        inner_factor, inner_side = ONE, neutral
-        outer_factor, outer_side = ONE, neutral
-        if is_update:
-            turns = 2 if Flag.MOMENTUM in flags else 1
-            weights = side.reshape(len(acc), turns, group)[:, 0]
-            if turns == 2:
-                velocities = side.reshape(len(acc), turns, group)[:, 1]
-                acc, _ = EpilogueLanes.model(acc, weight_decay, weights, ONE, neutral)
-                inner_factor, inner_side = momentum, velocities
-            else:
-                inner_factor, inner_side = weight_decay, weights
-            outer_factor, outer_side = learning_rate ^ (1 << 31), weights
-        elif Flag.BIAS in flags and not is_wu:
-            # Take the bias vectors out of the side stream and spread each over its block.
-            starts = np.flatnonzero(block_start)
-            per_vector = 1 if flags & {Flag.SIDE_ADD, Flag.SIDE_MASK} else 0
-            places = starts * per_vector + np.arange(len(starts))
-            inner_side = side[places][np.cumsum(block_start) - 1]
-            side = np.delete(side, places, axis=0)
-        if Flag.SIDE_ADD in flags:
-            outer_side = side
-
-        inner, result = EpilogueLanes.model(acc, inner_factor, inner_side, outer_factor, outer_side)
-        if Flag.SIDE_MASK in flags and Flag.UNPOOL not in flags:
-            result = np.where(is_positive_model(side), result, np.uint32(0))
-        if Flag.RELU in flags:
-            result = np.where(result >> 31, np.uint32(0), result)
-        if Flag.POOL in flags:
-            result = MaxPool.model(result)
-        if is_update and Flag.MOMENTUM in flags:
-            result = np.stack([result, inner], axis=1).reshape(-1, group)
-        return result
+    model = staticmethod(epilogue_model)

@@ -36,7 +36,7 @@ def order_model(value):
 
 
 def is_positive(value):
-    """Whether the fp32 bits ``value`` are above zero. Not so: subnormals (they count as 0) and NaN."""
+    """Whether the fp32 bits ``value`` are above zero. Subnormals count as zero; NaN is not above."""
     nan = (value[23:31] == 255) & value[:23].any()
     return ~value[31] & value[23:31].any() & ~nan
 
@@ -98,15 +98,13 @@ class MaxPool(wiring.Component):
         step = Signal()
         count = _WindowCounter(m, self._beats, step, "window")
         width = len(self.i.payload)
-        m.submodules.best = best = memory.Memory(
-            shape=width, depth=max(2, self._beats), init=[]
-        )
+        m.submodules.best = best = memory.Memory(shape=width, depth=max(2, self._beats), init=[])
         read, write = best.read_port(domain="comb"), best.write_port()
 
         first = count.vector == 0
         maximum = Cat(
             Mux(first | (order_key(new) > order_key(old)), new, old)
-            for new, old in zip(_lanes(self.i.payload), _lanes(read.data))
+            for new, old in zip(_lanes(self.i.payload), _lanes(read.data), strict=True)
         )
         complete = count.vector == WINDOW - 1
         m.d.comb += [
@@ -173,7 +171,7 @@ class MaxUnpool(wiring.Component):
         scanned = Signal(range(3))
         scan_bank, write_bank = Signal(), Signal()
 
-        # Scan.
+        # Scan. Of the maximum itself only its key is ever needed.
         scan_step = Signal()
         scan = _WindowCounter(m, self._beats, scan_step, "scan")
         m.submodules.best = best = memory.Memory(shape=width, depth=depth, init=[])
@@ -183,13 +181,14 @@ class MaxUnpool(wiring.Component):
         )
         old_verdict, verdict = verdicts.read_port(domain="comb"), verdicts.read_port(domain="comb")
         verdict_write = verdicts.write_port()
-        maximum, new_verdict = [], []
-        for lane, (new, old) in enumerate(
-            zip(_lanes(self.side.payload), _lanes(best_read.data))
+        largest, new_verdict = [], []
+        for lane, (new, old_key) in enumerate(
+            zip(_lanes(self.side.payload), _lanes(best_read.data), strict=True)
         ):
+            new_key = order_key(new)
             larger = Signal(name=f"larger{lane}")
-            m.d.comb += larger.eq((scan.vector == 0) | (order_key(new) > order_key(old)))
-            maximum.append(Mux(larger, new, old))
+            m.d.comb += larger.eq((scan.vector == 0) | (new_key > old_key))
+            largest.append(Mux(larger, new_key, old_key))
             new_verdict.append(
                 Mux(
                     larger,
@@ -202,7 +201,7 @@ class MaxUnpool(wiring.Component):
             scan_step.eq(self.side.valid & self.side.ready),
             best_read.addr.eq(scan.beat),
             best_write.addr.eq(scan.beat),
-            best_write.data.eq(Cat(maximum)),
+            best_write.data.eq(Cat(largest)),
             best_write.en.eq(scan_step),
             old_verdict.addr.eq(Cat(scan.beat, scan_bank)),
             verdict_write.addr.eq(Cat(scan.beat, scan_bank)),
@@ -228,7 +227,9 @@ class MaxUnpool(wiring.Component):
             self.i.ready.eq((scanned != 0) & first & self.o.ready),
             step.eq(self.o.valid & self.o.ready),
         ]
-        for lane, (word, target) in enumerate(zip(_lanes(value), _lanes(self.o.payload))):
+        for lane, (word, target) in enumerate(
+            zip(_lanes(value), _lanes(self.o.payload), strict=True)
+        ):
             place, positive = verdict.data[3 * lane :][:2], verdict.data[3 * lane + 2]
             with m.If((place == count.vector) & (positive | ~self.masked)):
                 m.d.comb += target.eq(word)

@@ -302,6 +302,7 @@ async def request_rate(dut):
         while not dut.m_axi_arvalid.value:
             await RisingEdge(dut.clk)
             latency += 1
+            assert not dut.idle.value, "idle although a run was accepted"
         await bench.expect(runs)
         await bench.until_idle()
         cycles = bench.monitor.burst_cycles
@@ -378,6 +379,23 @@ async def bus_error_with_many_in_flight(dut):
     assert len(bench.monitor.beat_cycles) == 64 * len(bench.monitor.bursts)
     assert len(bench.monitor.bursts) == 32
     assert bench.sink.empty()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def foreign_beats(dut):
+    """A beat with another reader's rid is neither taken nor passed on."""
+    bench = Bench(dut, latency=64)
+    await bench.start()
+    bench.send(0, 1)
+    while not bench.monitor.bursts:
+        await RisingEdge(dut.clk)
+    foreign = bench.memory.r_channel._transaction_obj(rid=1, rdata=0, rresp=0, rlast=1)
+    bench.memory.r_channel.send_nowait(foreign)
+    await bench.cycles(5)
+    for _ in range(20):
+        await RisingEdge(dut.clk)
+        assert dut.m_axi_rvalid.value and not dut.m_axi_rready.value and not dut.o_valid.value
+    assert not dut.idle.value and bench.sink.empty()
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

@@ -24,7 +24,7 @@ def _times(shape):
 
 
 def check_pictures(x, input_shape=None, what="x"):
-    """``x`` as fp32 ``[N, C, H, W]`` (``[N, F]`` for networks on vectors becomes ``[N, F, 1, 1]``).
+    """``x`` as fp32 ``[N, C, H, W]``, or ``[N, F]`` for networks on vectors.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def check_pictures(x, input_shape=None, what="x"):
         raise UserError(f"{what} holds {array.dtype}; give numbers.")
     if input_shape is not None and array.shape[1:] != tuple(input_shape):
         raise UserError(
-            f"{what} has samples of {_times(array.shape[1:]) or 'one number'} but the network takes "
-            f"{_times(input_shape)}; resize or reshape them."
+            f"{what} has samples of {_times(array.shape[1:]) or 'one number'} but the network "
+            f"takes {_times(input_shape)}; resize or reshape them."
         )
     if array.ndim not in (2, 4):
         raise UserError(
@@ -58,7 +58,7 @@ def check_pictures(x, input_shape=None, what="x"):
             f"{what} holds {array[place]} at sample {place[0]}, position {place[1:]}; replace or "
             "leave out values that are not finite in fp32."
         )
-    return array.reshape(*array.shape, 1, 1) if array.ndim == 2 else array
+    return array
 
 
 def check_labels(y, samples, classes, what="y"):
@@ -79,8 +79,8 @@ def check_labels(y, samples, classes, what="y"):
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
         raise UserError(
-            f"{what} holds label {labels[wrong[0]]} at sample {wrong[0]}; the network has classes 0 "
-            f"to {classes - 1}."
+            f"{what} holds label {labels[wrong[0]]} at sample {wrong[0]}; the network has classes "
+            f"0 to {classes - 1}."
         )
     return labels.astype(np.uint32)
 

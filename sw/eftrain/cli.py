@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.exceptions import Abort, Exit, TyperException
+from typer.exceptions import Exit, TyperException
 
 from . import report
 from .devices import DeviceError
@@ -22,14 +22,17 @@ DEFAULTS = Settings()
 app = typer.Typer(
     name="eftrain",
     help="Train convolutional networks on an FPGA accelerator, or on its simulation.",
-    no_args_is_help=True,
     add_completion=False,
 )
 
 
 def _version(asked):
     if asked:
-        print(f"eftrain {importlib.metadata.version('eftrain')}")
+        try:
+            version = importlib.metadata.version("eftrain")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(from a checkout that is not installed)"
+        print(f"eftrain {version}")
         raise Exit
 
 
@@ -40,7 +43,7 @@ def _options(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ):
-    pass
+    """Options of the command itself."""
 
 
 @app.command(name="personalize")
@@ -93,12 +96,12 @@ def personalize_command(
 
 def main(arguments=None):
     """Run the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return app(arguments, standalone_mode=False) or 0
+        code = app(arguments or ["--help"], standalone_mode=False) or 0
+        return _fail("Interrupted; no results were written.", code) if code == 130 else code
     except TyperException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except (Abort, KeyboardInterrupt):
-        return _fail("Interrupted; no results were written.", 130)
+        return _fail(f"{error.format_message().rstrip('.')}; see --help.", error.exit_code)
     except DeviceError as error:
         return _fail(error, 1)
     except ValueError as error:  # UserError is one, and so is what CoreConfig raises.

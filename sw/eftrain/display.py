@@ -5,7 +5,8 @@ import time
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 
 class Display:
@@ -24,11 +25,10 @@ class Display:
         self._task = task
         self._console = console or Console(highlight=False)
         self._progress = Progress(
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
+            TimeLeftColumn(table_column=Column(no_wrap=True)),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -50,8 +50,12 @@ class Display:
         self._steps = batches * settings.epochs
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *exception):
+        if kind is None:
+            self._end_stage()
         self._progress.stop()
+        if self._started is not None:
+            self.seconds = time.monotonic() - self._started
 
     def status(self, line):
         """Show a step of the device's build."""
@@ -71,30 +75,25 @@ class Display:
             self._stage = _Stage(name)
         self._stage.add(step)
         self._done += self._task.work(step.section, step.images)
-        numbers = f"{self._stage.numbers}  {step.cycles / 1e6:.2f} M cycles"
+        numbers = f"{self._stage.numbers}  {step.cycles / 1e6:.1f} Mcycles"
         if step.section == "train":
             numbers = f"step {step.step}/{self._steps}  {numbers}"
         self._progress.update(self._bar, description=name, completed=self._done, numbers=numbers)
 
     def finish(self, result):
-        """Show the end of the last stage, the table, and where the files are."""
+        """Show the table and where the files are."""
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
         for row in self._rows(result):
             table.add_row(*row)
         self._print("")
         self._console.print(table)
         self._print("")
+        if result.history.nonfinite:
+            self._print("Inf or NaN appeared on the device: try a smaller --learning-rate.")
         folder = result.task.settings.output
         self._print(
             f"Wrote result.json, history.csv, curve.png and personalised.safetensors to {folder}."
         )
-
-    def end(self):
-        """Take the bar away and print the last stage."""
-        self._end_stage()
-        self._progress.stop()
-        if self._started is not None:
-            self.seconds = time.monotonic() - self._started
 
     def _rows(self, result):
         history = result.history
@@ -115,6 +114,13 @@ class Display:
         self._console.print(escape(line), soft_wrap=True)
 
 
+class TimeLeftColumn(TimeRemainingColumn):
+    """Remaining time, said to be that."""
+
+    def render(self, task):
+        return Text.assemble(super().render(task), " left")
+
+
 class _Stage:
     """Running means of one test or one epoch."""
 
@@ -133,8 +139,8 @@ class _Stage:
 
     @property
     def numbers(self):
-        return f"loss {self._loss / self._images:.3f}  accuracy {self._correct / self._images:6.1%}"
+        return f"loss {self._loss / self._images:.3f}  accuracy {self._correct / self._images:.1%}"
 
     @property
     def line(self):
-        return f"  {self.name:<12} {self.numbers}  {self._cycles:>12,} cycles so far"
+        return f"  {self.name:<11}  {self.numbers:<27} {self._cycles:>12,} cycles so far"

@@ -15,7 +15,8 @@ host's speed; it is also how finely the cycle counts of single steps are resolve
 
 WATCHDOG_CYCLES = 1_000_000
 
-RESET_POLLS = 1000
+IDLE_POLLS, IDLE_POLL_CYCLES = 1000, 64
+"""How long a device may take to become idle: far longer than clearing its buffers after a reset."""
 
 
 class DeviceProgramError(DeviceError):
@@ -125,13 +126,17 @@ class Driver:
     def reset(self):
         """Soft reset; returns when the device is idle."""
         self._write_bits("CONTROL", "soft_reset")
-        for _ in range(RESET_POLLS):
+        if not self._becomes_idle():
+            raise DeviceError(
+                f"{self.device.name} is still busy after a soft reset; reset the board."
+            )
+
+    def _becomes_idle(self):
+        for _ in range(IDLE_POLLS):
             if not self._fields("STATUS")["busy"]:
-                return
-            self.device.wait(1)
-        raise DeviceError(
-            f"{self.device.name} is still busy after a soft reset; reset the board."
-        )
+                return True
+            self.device.wait(IDLE_POLL_CYCLES)
+        return False
 
     def run(self, address, descriptors, window, records=(0, 0), on_record=None):
         """Ring the doorbell and wait for END.
@@ -159,14 +164,12 @@ class Driver:
             If the device was busy, or its window is locked to another one.
         """
         self._prepare(address, descriptors, window)
-        seen = []
-        finished = False
-        while not finished:
-            finished = self.device.wait(self.poll_cycles)
-            for record in self._new_records(records, len(seen)):
-                seen.append(record)
-                if on_record:
-                    on_record(len(seen) - 1, record)
+        try:
+            seen = self._watch(records, on_record)
+        except BaseException:
+            # Ctrl-C or a failing callback: leave a device that takes the next program.
+            self.reset()
+            raise
         status = self._fields("STATUS")
         self._write_bits("IRQ_STATUS", "done", "error")
         if status["error"]:
@@ -178,7 +181,7 @@ class Driver:
         return Outcome(seen, self._cycles(), bool(status["nonfinite"]))
 
     def _prepare(self, address, descriptors, window):
-        if self._fields("STATUS")["busy"]:
+        if not self._becomes_idle():
             raise DeviceError(f"{self.device.name} is busy; reset it before a new program.")
         self._write("WINDOW_BASE", window[0])
         self._write("WINDOW_LIMIT", window[1])
@@ -193,6 +196,17 @@ class Driver:
         self._write_bits("IRQ_STATUS", "done", "error")
         self._write_bits("IRQ_ENABLE", "done", "error")
         self._write_bits("CONTROL", "start")
+
+    def _watch(self, records, on_record):
+        """The records of the running program, once it has stopped."""
+        seen, finished = [], False
+        while not finished:
+            finished = self.device.wait(self.poll_cycles)
+            for record in self._new_records(records, len(seen)):
+                seen.append(record)
+                if on_record:
+                    on_record(len(seen) - 1, record)
+        return seen
 
     def _new_records(self, records, first):
         address, total = records

@@ -13,6 +13,9 @@ from eftrain_hdl.isa import MAX_KERNEL, MAX_STRIDE
 
 from .errors import UserError
 
+MAX_GRID = (1 << 16) - 1
+"""Rows or columns a descriptor can say."""
+
 
 def _pair(value, where):
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
@@ -29,7 +32,7 @@ def _positive(value, where):
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Convolution; ``kernel_size``, ``stride`` and ``padding`` are an int or a (rows, cols) pair."""
+    """Convolution; kernel size, stride and padding are an int or a (rows, cols) pair."""
 
     in_channels: int
     out_channels: int
@@ -189,6 +192,10 @@ class Graph:
         if len(shape) not in (1, 3):
             raise UserError(f"input_shape is {shape}; give (channels, rows, columns).")
         shape = tuple(_positive(size, "input_shape entry") for size in shape)
+        if max(shape[1:], default=0) > MAX_GRID:
+            raise UserError(
+                f"input_shape is {shape}; a picture has at most {MAX_GRID} rows or columns."
+            )
         self.layers = list(layers)
         self.shapes = [shape]
         for index, layer in enumerate(self.layers):

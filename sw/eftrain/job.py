@@ -10,7 +10,7 @@ from .errors import UserError
 from .pack import program
 from .pack.parameters import pack_parameters, unpack_parameters
 from .pack.tensors import pack_labels, pack_map, unpack_map
-from .plan.layout import RECORD_BYTES, blocks, label_bytes
+from .plan.layout import RECORD_BYTES, ceil_div, label_bytes
 from .plan.memory import MemoryMap
 from .plan.schedule import INPUT, LABELS, LOGITS, MOMENTUM, RECORDS
 
@@ -42,7 +42,7 @@ class Section:
     @property
     def batches(self):
         """Batches of one epoch."""
-        return blocks(self.samples, self.batch)
+        return ceil_div(self.samples, self.batch)
 
     @property
     def steps(self):
@@ -65,7 +65,8 @@ class Job:
     ----------
     schedule : Schedule
     sections : list of Section
-        Run in this order. A ``predict`` section stands alone: it uses the result pointer for logits.
+        Run in this order. A ``predict`` section stands alone, because it uses the result pointer
+        for logits.
     base, size : int
         Device memory that may be used, in bytes.
 
@@ -159,7 +160,7 @@ class Job:
         parameters, momentum : dict
             Name to fp32 array; ``momentum`` is used only where the job trains with momentum.
         datasets : dict
-            Name to ``(x [N, C, H, W], labels [N] or None)``.
+            Name to ``(x [N, C, H, W] or [N, F], labels [N] or None)``.
         """
         schedule, regions = self.schedule, self.memory.regions
         packed = pack_parameters(schedule.stages, parameters)
@@ -169,7 +170,8 @@ class Job:
         group = schedule.config.group
         for section in self.sections:
             x, labels = datasets[section.data]
-            packed[section.images_name] = pack_map(x, group).tobytes()
+            pictures = x.reshape(len(x), *schedule.input_map.shape)
+            packed[section.images_name] = pack_map(pictures, group).tobytes()
             if section.kind != "predict":
                 packed[section.labels_name] = pack_labels(labels, section.batch)
         for name in [RECORDS, *schedule.zeroed()]:

@@ -1,7 +1,8 @@
 """Single layer passes on a device, numpy in and numpy out: for tests and experiments.
 
 Planner, packer and driver are those of the ``Trainer``. Results are filled with NaN before a pass
-runs, so that what a pass does not write is seen. Every function takes ``tile`` to force a tile shape.
+runs, so that what a pass does not write is seen. Passes on maps take ``tile`` to force a tile
+shape.
 """
 
 import numpy as np
@@ -19,17 +20,20 @@ from .plan.memory import MemoryMap
 from .plan.schedule import MOMENTUM, Stage
 from .plan.tiling import choose
 
-def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, tile=None):
+
+def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, pool=False, tile=None):
     """``[B, N, H, W]`` and ``[M, N, Kr, Kc]`` (or ``[M, N*H*W]``: fully connected) to the output.
 
-    Fully connected outputs are ``[B, M, 1, 1]``.
+    Fully connected outputs are ``[B, M, 1, 1]``. ``pool`` takes the 2x2 maximum on the way out; the
+    output then has even rows and columns before it.
     """
     stage, run = _stage(device, x.shape, w, b, stride, padding, relu)
-    layer_pass = passes.forward(stage.matrix(len(x)), stage.x, stage.y, relu)
+    y = _halved(stage.y) if pool else stage.y
+    layer_pass = passes.forward(stage.matrix(len(x)), stage.x, y, relu, pool)
     run.input(stage.x, x)
     run.parameters(stage, w, b)
-    run.result(stage.y)
-    return run(layer_pass, tile).map(stage.y)
+    run.result(y)
+    return run(layer_pass, tile).map(y)
 
 
 def conv_input_gradient(device, shape, w, dy, stride=1, padding=0, mask=None, tile=None):
@@ -88,16 +92,18 @@ def conv_update(device, x, dy, parameters, momentum, sgd, stride=1, padding=0, t
 def max_pool(device, x, tile=None):
     """2x2 maximum with stride 2; an odd last row or column is left out."""
     run = _Run(device, len(x))
-    source, result = _pooled(run, x.shape)
+    source = FeatureMap("x", x.shape[1:], run.group)
+    result = _halved(source)
     run.input(source, x)
     run.result(result)
     return run(passes.pool(MaxPool2d.kind, len(x), source, result), tile).map(result)
 
 
 def max_pool_backward(device, x, dy, masked=False, tile=None):
-    """Gradient of the input ``x`` of ``max_pool``; ``masked``: also zero where ``x`` is not positive."""
+    """Gradient of the input of ``max_pool``; ``masked``: zero where ``x`` is not positive."""
     run = _Run(device, len(x))
-    source, result = _pooled(run, x.shape)
+    source = FeatureMap("x", x.shape[1:], run.group)
+    result = _halved(source)
     dx = FeatureMap("dx", source.shape, source.group)
     run.input(source, x)
     run.input(result, dy)
@@ -136,9 +142,8 @@ def _stage(device, shape, w, b, stride, padding, relu=False):
     return Stage(0, layer, x, y, relu), run
 
 
-def _pooled(run, shape):
-    size = MaxPool2d().output_shape(shape[1:])
-    return FeatureMap("x", tuple(shape[1:]), run.group), FeatureMap("y", size, run.group)
+def _halved(feature_map):
+    return FeatureMap("pooled", MaxPool2d().output_shape(feature_map.shape), feature_map.group)
 
 
 class _Run:

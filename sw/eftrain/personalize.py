@@ -7,6 +7,7 @@ the device: test, train, test again. ``report`` writes what came out.
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,8 +37,8 @@ class Settings:
         A key of ``DEVICES``.
     epochs, batch_size : int
     learning_rate, momentum : float
-        The defaults end above 94 % on the digits for every seed that was tried, in three epochs;
-        more momentum or larger batches need a fourth.
+        Chosen so that three epochs are enough on the digits, and so that rounding does not grow
+        from step to step: formats then differ by tenths of a point.
     seed : int
         For the order of the pictures.
     output : path
@@ -52,9 +53,9 @@ class Settings:
     format: str = "fp32"
     device: str = "sim"
     epochs: int = 3
-    batch_size: int = 20
-    learning_rate: float = 0.075
-    momentum: float = 0.5
+    batch_size: int = 16
+    learning_rate: float = 0.05
+    momentum: float = 0.6
     seed: int = 0
     output: Path = Path("build/demo")
     data: Path | None = None
@@ -139,7 +140,8 @@ def prepare(settings):
     layers = digits().layers
     graph = digits(load_weights(settings.weights or WEIGHTS, layers))
     if settings.data is None:
-        sets = {name: (split.x, split.y) for name, split in zip(("", "_test"), new_user())}
+        adapt, test = new_user()
+        sets = {"": (adapt.x, adapt.y), "_test": (test.x, test.y)}
     else:
         sets = _read_data(settings.data)
     checked = {}
@@ -209,26 +211,22 @@ def _layer_macs(graph):
 
 
 def _read_data(path):
-    """Arrays of a user's file: ``{"": (x, y), "_test": (x, y)}``."""
+    """Arrays of a user's file, by the suffix of their names: ``{"": (x, y), "_test": (x, y)}``."""
     names = ("x", "y", "x_test", "y_test")
+    wanted = f"save {', '.join(names)} with np.savez"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise UserError(f"{path} holds a single array; save {', '.join(names)} with np.savez.")
-            missing = [name for name in names if name not in file.files]
-            if missing:
-                raise UserError(
-                    f"{path} has no {' and no '.join(missing)}; save {', '.join(names)} with np.savez."
-                )
-            arrays = {name: _read_array(file, name, path) for name in names}
+        file = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"There is no data file {path}; check the path.") from None
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError):
-        raise UserError(
-            f"{path} is not a readable .npz file; save {', '.join(names)} with np.savez."
-        ) from None
+    except (OSError, ValueError, EOFError, BadZipFile):
+        raise UserError(f"{path} is not a readable .npz file; {wanted}.") from None
+    if isinstance(file, np.ndarray):
+        raise UserError(f"{path} holds a single array; {wanted}.")
+    with file:
+        missing = [name for name in names if name not in file.files]
+        if missing:
+            raise UserError(f"{path} has no {' and no '.join(missing)}; {wanted}.")
+        arrays = {name: _read_array(file, name, path) for name in names}
     for name in ("x", "x_test"):
         if arrays[name].ndim == 3:  # Grey pictures without the channel.
             arrays[name] = arrays[name][:, None]
@@ -242,3 +240,5 @@ def _read_array(file, name, path):
         raise UserError(
             f"{name} in {path} is ragged or not numeric; give all samples the same shape."
         ) from None
+    except (OSError, EOFError, BadZipFile):
+        raise UserError(f"{name} in {path} is damaged; save the file again.") from None

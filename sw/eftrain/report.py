@@ -1,11 +1,11 @@
 """What a personalisation leaves behind: numbers, the history, a picture and the weights.
 
-====================== ============================================================================
-``result.json``        the numbers of ``summary``
-``history.csv``        one line a training step: step, loss, correct, cycles since the doorbell
-``curve.png``          loss and accuracy over the steps
-``personalised.safetensors``  the new weights, named as in PyTorch
-====================== ============================================================================
+============================ ======================================================================
+``result.json``              the numbers of ``summary``
+``history.csv``              one line a training step: step, loss, correct, cycles
+``curve.png``                loss and accuracy over the steps
+``personalised.safetensors`` the new weights, named as in PyTorch
+============================ ======================================================================
 """
 
 import json
@@ -23,8 +23,8 @@ def summary(result):
     """The numbers of a run.
 
     ``accuracy_before`` and ``accuracy_after`` are fractions of the test pictures. ``cycles`` are
-    the device's from doorbell to interrupt, both tests included; ``dense_macs`` are those of the
-    training alone (see ``personalize.training_macs``), and so are ``training_cycles``.
+    the device's from doorbell to interrupt, both tests included. ``dense_macs`` are those of the
+    training steps alone, see ``personalize.training_macs``.
     """
     task, history = result.task, result.history
     settings = task.settings
@@ -57,8 +57,8 @@ def check_output(folder):
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(
-            f"The output folder {folder} cannot be written ({place}: {reason}); choose another with "
-            "--output."
+            f"The output folder {folder} cannot be written ({place}: {reason}); choose another "
+            "with --output."
         ) from None
 
 
@@ -100,6 +100,7 @@ def draw(result, path):
     # Without pyplot no window system is asked for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     history, settings = result.history, result.task.settings
     steps = [step.step for step in history.steps]
@@ -128,6 +129,7 @@ def draw(result, path):
         lower.axhline(accuracy, color=grey, linestyle=style, linewidth=1.2, label=label)
     lower.set_ylabel("accuracy (%)")
     lower.set_xlabel("training step")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     lower.set_ylim(0, 102)
     lower.legend(frameon=False, fontsize=9, loc="lower right")
 

@@ -181,10 +181,10 @@ class ControlBench:
                 self.done_cycles.append(self.cycle)
             ctx.set(dut.datapath_ready, clearing == 0)
             ctx.set(dut.masters_idle, not self.masters_busy)
-            _, _, doorbell, asked, taken, address, start, word, reset, halt = await ctx.tick().sample(
+            _, _, doorbell, asked, taken, address, start, reset, halt = await ctx.tick().sample(
                 (dut.ctrl.awaddr == ADDRESSES["CONTROL"]) & dut.ctrl.wvalid & dut.ctrl.wready,
                 run.valid & run.ready, beats.valid & beats.ready, run.p.address, dut.start,
-                dut.descriptor.as_value(), dut.datapath_reset, dut.halt,
+                dut.datapath_reset, dut.halt,
             )
             self.cycle += 1
             self.halted += halt
@@ -200,11 +200,12 @@ class ControlBench:
                     data = self.program[offset + 16 * i:offset + 16 * i + 16]
                     pending.append((self.cycle - 1 + self.fetch_latency + i,
                                     int.from_bytes(data, "little")))
-            assert not (start and executing and left != 0), "Started before the last one was done."
+            assert not (start and executing), "Started before the last one was done."
             if left is not None:
                 executing, left = left != 0, left - 1 if left else None
             if start:
                 executing = True
+                word = ctx.get(dut.descriptor.as_value())
                 self.executed.append((self.cycle - 1, word.to_bytes(128, "little")))
                 left = self.work_cycles
             clearing = max(0, clearing - 1)

@@ -64,7 +64,8 @@ def model(blob):
     axes = ("rows", "cols")
     if Flag.POOL in flags and any(v[f"{g}_{a}"] % 2 for g in ("tile", "small") for a in axes):
         return ErrorCode.ILLEGAL_FLAGS
-    sizes = [v[f"{what}_{a}"] for what in ("kernel", "stride", "big", "small", "tile") for a in axes]
+    grids = ("kernel", "stride", "big", "small", "tile")
+    sizes = [v[f"{what}_{a}"] for what in grids for a in axes]
     sizes += [v[n] for n in ("images", "tile_images", "out_blocks", "tile_out_blocks", "in_blocks")]
     if 0 in sizes:
         return ErrorCode.ZERO_DIMENSION

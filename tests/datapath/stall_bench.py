@@ -24,8 +24,9 @@ class Case:
     done : str, optional
         ``name`` or ``~name`` of a port that must be high, or low, at the end of the job.
 
-    After the run ``output`` has the beats, ``cycles`` the cycles from the first in which a source was
-    valid up to the last beat, and ``seen`` for each watched port the number of cycles it was high.
+    After the run ``output`` has the beats, ``cycles`` the cycles from the first in which a source
+    was valid up to the last beat, and ``seen`` for each watched port the number of cycles it was
+    high.
     """
 
     def __init__(self, controls, sources, beats, stalls=0.0, *, pulse=None, done=None):
@@ -38,7 +39,6 @@ class Case:
         self.output = []
         self.cycles = 0
         self.seen = {}
-        self.accepted = {}
 
 
 def simulate(dut, cases, *, seed, watch=(), timeout=20000):
@@ -68,6 +68,7 @@ async def _run(ctx, dut, case, rng, watch, timeout):
     names = list(pending)
     offered = dict.fromkeys(names, False)
     case.seen = dict.fromkeys(watch, 0)
+    held = None
     # A few cycles past the end show whether anything more comes.
     tail = 20
     for cycle in range(timeout):
@@ -83,12 +84,14 @@ async def _run(ctx, dut, case, rng, watch, timeout):
         _, _, o_valid, o_ready, o_payload, *values = await ctx.tick().sample(
             dut.o.valid, dut.o.ready, dut.o.payload, *signals
         )
-        for name, ready in zip(names, values):
+        for name, ready in zip(names, values[: len(names)], strict=True):
             if offered[name] and ready:
                 pending[name].pop(0)
                 offered[name] = False
-        for name, value in zip(watch, values[len(names) :]):
+        for name, value in zip(watch, values[len(names) :], strict=True):
             case.seen[name] += value
+        assert held is None or (o_valid and o_payload == held), "o changed while it had to wait"
+        held = o_payload if o_valid and not o_ready else None
         if o_valid and o_ready:
             case.output.append(o_payload)
             case.cycles = cycle + 1

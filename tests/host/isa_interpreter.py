@@ -1,7 +1,7 @@
 """An interpreter of programs in numpy, written from isa.py and architecture.md alone.
 
-It is the oracle for planner, packer and driver: it walks tiles as the pages describe, checks what the
-device checks, and computes in fp32 without the device's rounding. It is not a back-end.
+It is the oracle for planner, packer and driver: it walks tiles as the pages describe, checks what
+the device checks, and computes in fp32 without the device's rounding. It is not a back-end.
 """
 
 from math import prod
@@ -15,6 +15,9 @@ from eftrain_hdl.isa import ErrorCode, ErrorUnit, Opcode
 
 DESCRIPTOR_CYCLES = 1000
 """Pretended duration of a descriptor: something for the driver's polling to see."""
+
+CLEAR_CYCLES = 2000
+"""Pretended duration of a reset."""
 
 
 class InterpretedDevice(Device):
@@ -39,6 +42,7 @@ class InterpretedDevice(Device):
         self._program = None
         self._budget = 0
         self._cycles = 0
+        self._clear()
 
     def close(self):
         pass
@@ -68,7 +72,15 @@ class InterpretedDevice(Device):
             if not (register.name.startswith("WINDOW") and self._status("window_locked")):
                 self.registers[register.name] = value
 
+    def _clear(self):
+        """Busy for a while, as after every reset."""
+        self._clearing = CLEAR_CYCLES
+        self._status("busy", True)
+
     def wait(self, cycles):
+        if self._clearing:
+            self._clearing = max(0, self._clearing - cycles)
+            self._status("busy", self._clearing > 0)
         self._budget += cycles
         while self._program and self._budget >= DESCRIPTOR_CYCLES:
             self._budget -= DESCRIPTOR_CYCLES
@@ -101,9 +113,10 @@ class InterpretedDevice(Device):
             self._program = None
             self.registers["STATUS"] &= 1 << 4
             self.registers["ERROR"] = 0
+            self._clear()
         if "lock_window" in commands:
             self._status("window_locked", True)
-        if "start" in commands and not self._program:
+        if "start" in commands and not self._status("busy"):
             for name in ("done", "error", "nonfinite"):
                 self._status(name, False)
             self._status("busy", True)

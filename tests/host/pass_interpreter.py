@@ -19,6 +19,9 @@ def _pair(values, name):
 
 def check_pass(config, opcode, flags, v):
     """Stop on sizes the device refuses before it starts."""
+    tile, small = _pair(v, "tile"), _pair(v, "small")
+    if Flag.POOL in flags and any(size % 2 for size in (*tile, *small)):
+        raise ProgramStop(ErrorCode.ILLEGAL_FLAGS)
     positive = (
         "kernel_rows", "kernel_cols", "stride_rows", "stride_cols", "big_rows", "big_cols",
         "small_rows", "small_cols", "images", "tile_images", "tile_rows", "tile_cols",
@@ -27,14 +30,20 @@ def check_pass(config, opcode, flags, v):
     if not all(v[name] for name in positive):
         raise ProgramStop(ErrorCode.ZERO_DIMENSION)
     grid = _pair(v, "big" if opcode is Opcode.CONV_BP else "small")
-    tile = _pair(v, "tile")
     oversized = (
         max(_pair(v, "kernel")) > MAX_KERNEL or max(_pair(v, "stride")) > MAX_STRIDE
         or any(q >= k for q, k in zip(_pair(v, "pad"), _pair(v, "kernel"), strict=True))
         or any(t > g for t, g in zip(tile, grid, strict=True))
         or v["tile_images"] > v["images"] or v["tile_out_blocks"] > v["out_blocks"]
     )
-    if oversized or Flag.POOL in flags and any(size % 2 for size in (*tile, *grid)):
+    oversized |= any(
+        (small - 1) * s >= big + q
+        for small, s, big, q in zip(
+            *(_pair(v, name) for name in ("small", "stride", "big", "pad")), strict=True
+        )
+    )
+    oversized |= opcode is Opcode.PASS and (v["in_blocks"], v["tile_out_blocks"]) != (1, 1)
+    if oversized:
         raise ProgramStop(ErrorCode.OVERSIZED_DIMENSION)
     taps = v["kernel_rows"] * v["kernel_cols"]
     if opcode is Opcode.CONV_WU:

@@ -1,6 +1,7 @@
 """The driver: capability checks, device errors and recovery, polling."""
 
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -112,10 +113,34 @@ def test_programs_of_another_configuration_are_refused(make_device):
         driver.require(replace(driver.config, stream_depth=64))
 
 
-def test_a_busy_device_is_refused_until_reset(make_device):
+def test_a_busy_device_is_refused_until_reset(make_device, monkeypatch):
     driver = Driver(make_device())
-    driver.device.write_register(isa.REGISTER["CONTROL"].address, 1)
+    endless = [isa.encode(Opcode.LOOP, count=1 << 30), NEXT, END]
+
+    def leave(driver, records, on_record):
+        driver.device.wait(10_000)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, "_watch", leave)
+        patch.setattr(Driver, "reset", lambda driver: None)
+        with pytest.raises(KeyboardInterrupt):
+            run(driver, *endless)
     with pytest.raises(DeviceError, match="busy"):
         run(driver, END)
     driver.reset()
     run(driver, END)
+
+
+def test_a_failing_callback_leaves_a_usable_device(make_device, monkeypatch):
+    device = make_device()
+
+    def fail(index, record):
+        raise KeyboardInterrupt
+
+    logits, labels = random(2, 3), np.array([0, 1])
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, "run", partialmethod(Driver.run, on_record=fail))
+        with pytest.raises(KeyboardInterrupt):
+            layers.softmax_cross_entropy(device, logits, labels)
+    assert layers.softmax_cross_entropy(device, logits, labels)[1] in (0, 1, 2)

@@ -55,7 +55,7 @@ def train_in_torch(net, x, y, epochs, batch, sgd):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            steps.append((float(loss), int((scores.argmax(1) == labels).sum())))
+            steps.append((loss.item(), int((scores.argmax(1) == labels).sum())))
     return steps
 
 
@@ -66,9 +66,10 @@ def score_in_torch(net, x, y):
     return {"loss": loss, "accuracy": float((scores.argmax(1).numpy() == y).mean())}
 
 
-@pytest.mark.parametrize("array", ["4x4", "8x8"])
-@pytest.mark.parametrize("sgd", [SGD(0.1), SGD(0.05, 0.9, 0.001)], ids=["plain", "momentum"])
-def test_fifty_steps_match_pytorch(make_device, sgd, array):
+@pytest.mark.parametrize(("array", "sgd"), [
+    ("4x4", SGD(0.1)), ("8x8", SGD(0.05, 0.9, 0.001)),
+], ids=["plain", "momentum"])
+def test_fifty_steps_match_pytorch(make_device, array, sgd):
     net = small_net()
     x, y = data(38, (1, 6, 5), 4)
     trainer = Trainer(net, make_device(array), sgd)

@@ -446,7 +446,11 @@ class TestCache:
             path = tmp_path / f"{age}.so"
             path.touch()
             os.utime(path, (1e9 - age, 1e9 - age))
+        for name, age in (("building-killed", 1e9), ("building-now", time.time())):
+            (tmp_path / name).mkdir()
+            os.utime(tmp_path / name, (age, age))
         sim.build._delete_oldest(tmp_path)
+        assert [path.name for path in tmp_path.glob("building-*")] == ["building-now"]
         assert sorted(int(path.stem) for path in tmp_path.glob("*.so")) == list(range(24))
 
     def test_folder(self, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ INPUT_POINTER, LABEL_POINTER, RESULT_POINTER = 1, 2, 3
 class Slots:
     """Where the tensors of a program lie.
 
-    ``addresses`` maps tensor names to bytes; ``pointers`` maps those that move from batch to batch to
-    the pointer register that is added.
+    ``addresses`` maps tensor names to bytes; ``pointers`` maps those that move from batch to batch
+    to the pointer register that is added.
     """
 
     addresses: dict

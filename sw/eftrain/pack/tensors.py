@@ -6,13 +6,13 @@ fill up a group are zero.
 
 import numpy as np
 
-from ..plan.layout import RECORD_BYTES, WORD, blocks, label_bytes
+from ..plan.layout import RECORD_BYTES, WORD, ceil_div, label_bytes
 
 
 def _grouped(array, axis, group):
     """Split ``axis`` into (blocks, group), zero-filled."""
     size = array.shape[axis]
-    count = blocks(size, group)
+    count = ceil_div(size, group)
     padding = [(0, 0)] * array.ndim
     padding[axis] = (0, count * group - size)
     shape = (*array.shape[:axis], count, group, *array.shape[axis + 1:])
@@ -27,7 +27,7 @@ def pack_map(array, group):
 def unpack_map(data, images, shape, group):
     """Bytes of ``[B][C/T][H][W][T]`` to ``[B, C, H, W]``; ``shape`` is (C, H, W)."""
     channels, rows, cols = shape
-    count = blocks(channels, group)
+    count = ceil_div(channels, group)
     array = np.frombuffer(data, "<f4").reshape(images, count, rows, cols, group)
     array = array.transpose(0, 1, 4, 2, 3).reshape(images, count * group, rows, cols)
     return np.ascontiguousarray(array[:, :channels])
@@ -55,7 +55,7 @@ def unpack_weights(data, shape, group, picture=None):
     """Inverse of ``pack_weights``; ``shape`` is the unpacked shape."""
     outputs, inputs = shape[0], picture[0] if picture else shape[1]
     rows, cols = picture[1:] if picture else shape[2:]
-    m, n = blocks(outputs, group), blocks(inputs, group)
+    m, n = ceil_div(outputs, group), ceil_div(inputs, group)
     array = np.frombuffer(data, "<f4").reshape(m, n, rows, cols, group, group)
     array = array.transpose(0, 4, 1, 5, 2, 3).reshape(m * group, n * group, rows, cols)
     return np.ascontiguousarray(array[:outputs, :inputs]).reshape(shape)
@@ -73,7 +73,7 @@ def unpack_bias(data, size):
 def pack_labels(labels, batch):
     """Labels as uint32, each batch's starting at a multiple of 16 bytes; returns ``bytes``."""
     stride = label_bytes(batch) // WORD
-    count = blocks(len(labels), batch)
+    count = ceil_div(len(labels), batch)
     padded = np.zeros((count, stride), "<u4")
     for index in range(count):
         part = labels[index * batch:(index + 1) * batch]

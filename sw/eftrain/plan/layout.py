@@ -8,14 +8,14 @@ ALIGNMENT = 16
 RECORD_BYTES = 16
 
 
+def ceil_div(total, part):
+    """How many parts hold ``total``: channel blocks, tiles or batches."""
+    return -(-total // part)
+
+
 def align(value, unit=ALIGNMENT):
     """``value`` rounded up to a multiple of ``unit``."""
-    return -(-value // unit) * unit
-
-
-def blocks(channels, group):
-    """Channel blocks of ``group`` that hold ``channels``."""
-    return -(-channels // group)
+    return ceil_div(value, unit) * unit
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FeatureMap:
 
     @property
     def blocks(self):
-        return blocks(self.shape[0], self.group)
+        return ceil_div(self.shape[0], self.group)
 
     @property
     def grid(self):

@@ -70,11 +70,15 @@ class Matrix:
         return feature_map.flat_operand() if self.flat else feature_map.operand()
 
 
-def forward(matrix, x, y, relu=False):
-    """CONV_FP: ``y = x (*) weights + bias``, negative values dropped if ``relu``."""
+def forward(matrix, x, y, relu=False, pool=False):
+    """CONV_FP: ``y = x (*) weights + bias``, negative values dropped if ``relu``.
+
+    With ``pool`` only the 2x2 maxima are written: ``y`` has half the rows and columns, and the
+    convolution's output must have an even number of both.
+    """
     flags = {Flag.BIAS} if matrix.bias else set()
-    if relu:
-        flags.add(Flag.RELU)
+    flags |= {Flag.RELU} if relu else set()
+    flags |= {Flag.POOL} if pool else set()
     weights = matrix.weights
     return LayerPass(
         Opcode.CONV_FP, matrix.layer, matrix.geometry, weights.out_blocks, weights.in_blocks,

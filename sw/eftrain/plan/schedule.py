@@ -1,13 +1,11 @@
 """From a graph to ordered layer passes: forward, loss, backward with the update.
 
-A *stage* is a group of layers that one forward descriptor computes: a convolution or fully connected
-layer, or a pooling, each with the ReLU that follows it. ``Flatten`` is only a view.
+A *stage* is a group of layers that one forward descriptor computes: a convolution or fully
+connected layer, or a pooling, each with the ReLU that follows it. ``Flatten`` is only a view.
 """
 
 from dataclasses import dataclass
 from math import prod
-
-from eftrain_hdl.isa import Opcode
 
 from ..errors import UserError
 from ..graph import Conv2d, Flatten, Linear, MaxPool2d, ReLU, layer_name
@@ -102,6 +100,12 @@ def lower(graph, group):
     return stages
 
 
+def _pools_on_drain(stage, following):
+    """Whether ``following`` is a pooling that the convolution ``stage`` can do as it drains."""
+    even = not any(size % 2 for size in stage.y.grid)
+    return stage.trainable and isinstance(following.layer, MaxPool2d) and even
+
+
 def _check_scores(stage, graph):
     # LOSS reads the scores as vectors of classes, which a flattened map larger than 1x1 is not.
     if stage.y.shape != (graph.classes, 1, 1):
@@ -127,6 +131,8 @@ class Schedule:
         self.config = config
         self.optimizer = optimizer
         self.stages = lower(graph, config.group)
+        # Below the first trainable stage nothing needs a gradient.
+        self._first = next(i for i, stage in enumerate(self.stages) if stage.trainable)
         if graph.classes > config.max_classes:
             raise UserError(
                 f"The network has {graph.classes} classes; the device's loss unit holds "
@@ -141,20 +147,36 @@ class Schedule:
     def logits_map(self):
         return self.stages[-1].y
 
-    def forward(self, images, output=None):
-        """Passes from ``INPUT`` to the logits; ``output`` renames the tensor of the logits."""
-        result = []
-        for stage in self.stages:
-            y = stage.y
-            if output and stage is self.stages[-1]:
+    def forward(self, images, keep=False, output=None):
+        """Passes from ``INPUT`` to the logits.
+
+        Parameters
+        ----------
+        images : int
+        keep : bool
+            Write every map, as the backward pass needs them. Otherwise a convolution pools its
+            output on the way out where it can.
+        output : str, optional
+            Another name for the tensor of the logits.
+        """
+        result, stages = [], list(self.stages)
+        while stages:
+            stage = stages.pop(0)
+            y, relu = stage.y, stage.relu
+            pooled = not keep and stages and _pools_on_drain(stage, stages[0])
+            if pooled:
+                # The maximum and the ReLU commute, so the descriptor's order does not matter.
+                after = stages.pop(0)
+                y, relu = after.y, relu or after.relu
+            if output and not stages:
                 y = FeatureMap(output, y.shape, y.group)
             if stage.trainable:
-                layer_pass = passes.forward(stage.matrix(images), stage.x, y, stage.relu)
+                step = passes.forward(stage.matrix(images), stage.x, y, relu, pooled)
             elif isinstance(stage.layer, MaxPool2d):
-                layer_pass = passes.pool(stage.name, images, stage.x, y, stage.relu)
+                step = passes.pool(stage.name, images, stage.x, y, relu)
             else:
-                layer_pass = passes.rectify(stage.name, images, stage.x, y)
-            result.append(choose(layer_pass, self.config))
+                step = passes.rectify(stage.name, images, stage.x, y)
+            result.append(self._choose(step))
         return result
 
     def evaluation_step(self, images):
@@ -166,16 +188,15 @@ class Schedule:
 
         The input gradient comes first because it needs the weights the forward pass used.
         """
-        trainable = [i for i, stage in enumerate(self.stages) if stage.trainable]
-        last = self.stages[-1]
+        first, last = self._first, self.stages[-1]
         gradient = self._gradient(last.y)
-        raw = FeatureMap(GRADIENT + "loss", last.y.shape, last.y.group) if last.relu else gradient
-        result = [*self.forward(images), self._loss(images, raw)]
+        raw = self._unmasked_gradient() or gradient
+        result = [*self.forward(images, keep=True), self._loss(images, raw)]
         if last.relu:
             result.append(self._choose(passes.mask("loss", images, raw, gradient, last.y)))
-        for position in range(len(self.stages) - 1, trainable[0] - 1, -1):
+        for position in range(len(self.stages) - 1, first - 1, -1):
             stage, dy = self.stages[position], gradient
-            if position > trainable[0]:
+            if position > first:
                 gradient = self._gradient(stage.x)
                 masked = self.stages[position - 1].relu
                 result.append(self._choose(
@@ -204,19 +225,16 @@ class Schedule:
                     if stage.bias:
                         sizes[prefix + stage.bias] = bias_bytes
         if training:
-            maps = {stage.y.name: stage.y for stage in self.stages}
-            for step in self.training_step(images):
-                if step.opcode is not Opcode.CONV_WU and step.output:
-                    name = step.output.tensor
-                    if name.startswith(GRADIENT):
-                        source = maps.get(name.removeprefix(GRADIENT), self.logits_map)
-                        sizes[name] = images * source.image_bytes
+            gradients = [self._gradient(stage.y) for stage in self.stages[self._first:]]
+            raw = self._unmasked_gradient()
+            for gradient in [*gradients, *([raw] if raw else [])]:
+                sizes[gradient.name] = images * gradient.image_bytes
         return sizes
 
     def zeroed(self):
         """Gradients that un-pooling covers only in part; they must start as zeros."""
         return [
-            GRADIENT + stage.x.name for stage in self.stages
+            self._gradient(stage.x).name for stage in self.stages[self._first:]
             if isinstance(stage.layer, MaxPool2d) and any(size % 2 for size in stage.x.grid)
         ]
 
@@ -225,6 +243,11 @@ class Schedule:
 
     def _gradient(self, feature_map):
         return FeatureMap(GRADIENT + feature_map.name, feature_map.shape, feature_map.group)
+
+    def _unmasked_gradient(self):
+        """What LOSS writes if a ReLU follows the scores; None if it is their gradient already."""
+        y = self.logits_map
+        return FeatureMap(GRADIENT + "loss", y.shape, y.group) if self.stages[-1].relu else None
 
     def _loss(self, images, gradient):
         return passes.loss(

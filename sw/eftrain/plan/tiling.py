@@ -5,6 +5,7 @@ from dataclasses import replace
 from eftrain_hdl.isa import Flag, Opcode
 
 from ..errors import UserError
+from .layout import align, ceil_div
 from .passes import Tile
 
 WEIGHT_UPDATE_BLOCKS = 4
@@ -26,7 +27,7 @@ def buffer_use(layer_pass, tile, config):
 
     if layer_pass.opcode is Opcode.CONV_WU:
         sums = geometry.taps + (Flag.BIAS in layer_pass.flags)
-        groups = -(-tile.images * tile.cols // config.group)
+        groups = ceil_div(tile.images * tile.cols, config.group)
         return {
             "accumulator": (tile.out_blocks * sums * config.group, config.accumulator_depth),
             "stream": (tile.out_blocks * tile.rows * groups * config.group, config.stream_depth),
@@ -56,15 +57,16 @@ def estimated_cycles(layer_pass, tile, config):
     """
     geometry, group = layer_pass.geometry, config.group
     rows, cols = layer_pass.grid
-    out_tiles = -(-layer_pass.out_blocks // tile.out_blocks)
-    tiles = out_tiles * (
-        -(-geometry.images // tile.images) * -(-rows // tile.rows) * -(-cols // tile.cols)
+    out_tiles = ceil_div(layer_pass.out_blocks, tile.out_blocks)
+    tiles = (
+        out_tiles * ceil_div(geometry.images, tile.images) * ceil_div(rows, tile.rows)
+        * ceil_div(cols, tile.cols)
     )
     use = buffer_use(layer_pass, tile, config)
     steps = tiles * layer_pass.in_blocks
     stream = use["stream"][0] * steps * config.vector_beats
     if layer_pass.opcode is Opcode.CONV_WU:
-        sweeps = tile.rows * -(-tile.images * tile.cols // group) * geometry.taps
+        sweeps = tile.rows * ceil_div(tile.images * tile.cols, group) * geometry.taps
         sweep = max(group, tile.out_blocks * group, ADDER_LATENCY)
         stationary = use["stationary"][0] * steps * config.vector_beats
     else:
@@ -78,8 +80,8 @@ def estimated_cycles(layer_pass, tile, config):
 
 def _even_parts(total, largest, unit=1):
     """The smallest part that still covers ``total`` in as few parts as ``largest`` does."""
-    parts = -(-total // largest)
-    return min(-(-(-(-total // parts)) // unit) * unit, largest)
+    part = ceil_div(total, ceil_div(total, largest))
+    return min(align(part, unit), largest)
 
 
 def _largest(limit, fits, unit=1):
@@ -111,7 +113,7 @@ def _candidates(layer_pass, config, ring_share):
                 yield Tile(out_blocks, count, rows, cols)
             continue
         for parts in range(1, cols // unit + 1):
-            width = min(cols, -(-(-(-cols // parts)) // unit) * unit)
+            width = min(cols, align(ceil_div(cols, parts), unit))
             height = _largest(
                 rows, lambda n, b=out_blocks, w=width: fits(Tile(b, 1, n, w)), unit
             )

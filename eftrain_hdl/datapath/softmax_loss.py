@@ -1,0 +1,314 @@
+"""Softmax cross-entropy: loss, correct count and the gradient of the logits."""
+
+import numpy as np
+from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .loss_program import CHUNK, NEGATIVE_MAXIMUM, SCALE, X_LABEL, Machine, Segment
+from .loss_sequencer import LossSequencer
+from .pooling import order_key, order_model
+
+__all__ = ["SoftmaxLoss"]
+
+
+class SoftmaxLoss(wiring.Component):
+    """Mean softmax cross-entropy of a batch, how many images are classified right, and the
+    gradient.
+
+    For each image: ``m`` is the maximum of the logits (the first of equal ones is the class that
+    counts as the answer), ``e = exp(x - m)``, ``S`` their sum, the loss ``log S - (x_label - m)``,
+    the gradient ``(e/S - onehot) * scale``. The mean loss is the sum of the losses times ``scale``.
+
+    :class:`LossSequencer` does the arithmetic, ``loss_program.py`` says how; this block moves the
+    words and finds the maximum. Infinities and NaNs go through and make a loss of infinity or NaN.
+
+    *Throughput*: images one after the other, none of the streams overlaps the arithmetic; 473
+    cycles an image of 10 classes at T = 8 with the gradient, about 18 for each further class.
+    *Backpressure*: any stall on any stream.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    start : In(1)
+        One cycle while not busy. The next five must keep their values while busy.
+    images, classes : In(16)
+        Both at least 1; classes at most ``config.max_classes``.
+    gradient : In(1)
+        Write the gradient too.
+    scale : In(32)
+        1/images, fp32.
+    record : In(32)
+        Last word of the result record.
+    busy : Out(1)
+        From the cycle after ``start`` until the last beat was taken.
+    logits : In(stream.Signature(128))
+        Of each image ``ceil(classes/T)*T`` words; those past ``classes`` are ignored.
+    labels : In(stream.Signature(128))
+        Four uint32 a beat, ``ceil(images/4)`` beats.
+    o : Out(stream.Signature(128))
+        With ``gradient``, as many words as there are logits, +0 past ``classes``. Then one beat:
+        mean loss (fp32), correct count, images, record; lowest word first.
+    label_error : Out(1)
+        A label is not below ``classes``. The unit stands still, busy, until it is reset.
+    nonfinite : Out(1)
+        High for one cycle when the loss of an image, or the mean, is infinite or NaN.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        beat = stream.Signature(config.data_bits)
+        super().__init__(
+            {
+                "start": In(1),
+                "images": In(16),
+                "classes": In(16),
+                "gradient": In(1),
+                "scale": In(32),
+                "record": In(32),
+                "busy": Out(1),
+                "logits": In(beat),
+                "labels": In(beat),
+                "o": Out(beat),
+                "label_error": Out(1),
+                "nonfinite": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.sequencer = sequencer = LossSequencer()
+        m.submodules.class_memory = class_memory = memory.Memory(
+            shape=32, depth=self._config.max_classes, init=[]
+        )
+        read, write = class_memory.read_port(), class_memory.write_port()
+
+        image, correct = Signal(16), Signal(16)
+        labels, label = Signal(128), Signal(32)
+        # Word of the padded vectors of an image, coming in or going out.
+        position = Signal(17)
+        beat = Signal(128)
+        maximum, best, x_label = Signal(32), Signal(16), Signal(32)
+        mean = Signal(32)
+
+        word = self.logits.payload.word_select(position[:2], 32)
+        inside = position < self.classes
+        group_bits = ceil_log2(self._config.group)
+        last_word = position[:group_bits].all() & (position + 1 >= self.classes)
+        first = sequencer.first
+        last_chunk = first + CHUNK >= self.classes
+
+        def run(segment):
+            m.d.comb += [sequencer.go.eq(1), sequencer.segment.eq(segment)]
+
+        def put(operand, value):
+            m.d.comb += [
+                sequencer.put.eq(1),
+                sequencer.put_register.eq(operand.address),
+                sequencer.put_word.eq(value),
+            ]
+
+        chunk = Signal(16 - ceil_log2(CHUNK))
+        m.d.comb += [
+            first.eq(Cat(C(0, ceil_log2(CHUNK)), chunk)),
+            sequencer.classes.eq(self.classes),
+            sequencer.label.eq(label),
+            sequencer.read_word.eq(read.data),
+            read.addr.eq(sequencer.read_class),
+            write.en.eq(sequencer.write),
+            write.addr.eq(sequencer.write_class),
+            write.data.eq(sequencer.word),
+            self.o.payload.eq(beat),
+        ]
+        m.d.sync += self.nonfinite.eq(sequencer.report & sequencer.word[23:31].all())
+        with m.If(sequencer.report):
+            # The mean is the last word that is reported.
+            m.d.sync += mean.eq(sequencer.word)
+
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+
+            with m.State("IDLE"):
+                m.d.sync += [image.eq(0), correct.eq(0)]
+                with m.If(self.start):
+                    put(SCALE, self.scale)
+                    run(Segment.START)
+                    m.next = "START"
+
+            with m.State("START"):
+                with m.If(sequencer.done):
+                    m.next = "LABELS"
+
+            with m.State("LABELS"):
+                # One beat for four images; the others find their label in what is left of it.
+                fetch = image[:2] == 0
+                m.d.comb += self.labels.ready.eq(fetch)
+                with m.If(self.labels.valid | ~fetch):
+                    source = Mux(fetch, self.labels.payload, labels)
+                    m.d.sync += [label.eq(source[:32]), labels.eq(source >> 32), position.eq(0)]
+                    m.next = "CHECK"
+
+            with m.State("CHECK"):
+                m.next = "LOGITS"
+                with m.If(label >= self.classes):
+                    m.next = "FAILED"
+
+            with m.State("FAILED"):
+                m.d.comb += self.label_error.eq(1)
+
+            with m.State("LOGITS"):
+                m.d.comb += [
+                    self.logits.ready.eq(position[:2] == 3),
+                    write.addr.eq(position),
+                    write.data.eq(word),
+                    write.en.eq(self.logits.valid & inside),
+                ]
+                with m.If(self.logits.valid):
+                    m.d.sync += position.eq(position + 1)
+                    with m.If(inside):
+                        with m.If((position == 0) | (order_key(word) > order_key(maximum))):
+                            m.d.sync += [maximum.eq(word), best.eq(position)]
+                        with m.If(position == label):
+                            m.d.sync += x_label.eq(word)
+                    with m.If(last_word):
+                        m.next = "MAXIMUM"
+
+            with m.State("MAXIMUM"):
+                put(NEGATIVE_MAXIMUM, maximum ^ (1 << 31))
+                m.d.sync += correct.eq(correct + (best == label))
+                m.next = "LABEL LOGIT"
+
+            with m.State("LABEL LOGIT"):
+                put(X_LABEL, x_label)
+                run(Segment.CLEAR)
+                m.next = "CLEAR"
+
+            with m.State("CLEAR"):
+                m.d.sync += chunk.eq(0)
+                with m.If(sequencer.done):
+                    m.next = "CHUNK"
+
+            with m.State("CHUNK"):
+                run(Segment.EXPONENTIALS)
+                m.next = "EXPONENTIALS"
+
+            with m.State("EXPONENTIALS"):
+                with m.If(sequencer.done):
+                    m.d.sync += chunk.eq(chunk + 1)
+                    m.next = "CHUNK"
+                    with m.If(last_chunk):
+                        run(Segment.LOSS)
+                        m.next = "LOSS"
+
+            with m.State("LOSS"):
+                m.d.sync += [chunk.eq(0), position.eq(0)]
+                with m.If(sequencer.done):
+                    m.d.sync += image.eq(image + 1)
+                    m.next = "NEXT"
+                    with m.If(self.gradient):
+                        m.next = "GRADIENT CHUNK"
+
+            with m.State("GRADIENT CHUNK"):
+                run(Segment.GRADIENT)
+                m.next = "GRADIENT"
+
+            with m.State("GRADIENT"):
+                with m.If(sequencer.done):
+                    m.d.sync += chunk.eq(chunk + 1)
+                    m.next = "GRADIENT CHUNK"
+                    with m.If(last_chunk):
+                        m.next = "FETCH"
+
+            with m.State("FETCH"):
+                m.d.comb += read.addr.eq(position)
+                m.next = "PACK"
+
+            with m.State("PACK"):
+                # The word of this position is here; the address is already that of the next.
+                m.d.comb += read.addr.eq(position + 1)
+                m.d.sync += [
+                    beat.eq(Cat(beat[32:], Mux(inside, read.data, C(0, 32)))),
+                    position.eq(position + 1),
+                ]
+                with m.If(position[:2] == 3):
+                    m.next = "GRADIENT BEAT"
+
+            with m.State("GRADIENT BEAT"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "FETCH"
+                    with m.If((position[:group_bits] == 0) & ~inside):
+                        m.next = "NEXT"
+
+            with m.State("NEXT"):
+                m.next = "LABELS"
+                with m.If(image == self.images):
+                    run(Segment.END)
+                    m.next = "END"
+
+            with m.State("END"):
+                with m.If(sequencer.done):
+                    m.next = "RECORD"
+
+            with m.State("RECORD"):
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    self.o.payload.eq(
+                        Cat(mean, correct, C(0, 16), self.images, C(0, 16), self.record)
+                    ),
+                ]
+                with m.If(self.o.ready):
+                    m.next = "IDLE"
+
+        return m
+
+    @staticmethod
+    def model(logits, labels, scale, group):
+        """Bit-exact model of a batch whose labels are all legal.
+
+        Parameters
+        ----------
+        logits : uint32 array of shape (images, classes)
+            fp32 bits.
+        labels : sequence of int
+        scale : int
+            fp32 bits.
+        group : int
+            Classes are padded to a multiple of it.
+
+        Returns
+        -------
+        gradient : uint32 array of shape (images, padded classes)
+        mean : int
+            fp32 bits of the mean loss.
+        correct : int
+        losses : list of int
+            fp32 bits of the loss of each image.
+        """
+        logits = np.asarray(logits, np.uint32)
+        images, classes = logits.shape
+        gradient = np.zeros((images, -(-classes // group) * group), np.uint32)
+        machine = Machine(classes)
+        machine.registers[SCALE.address] = scale
+        machine.run(Segment.START)
+        correct = 0
+        for image, (row, label) in enumerate(zip(logits, labels, strict=True)):
+            best = order_model(row).argmax()
+            correct += int(best == label)
+            machine.label = label
+            machine.classes[:] = row
+            machine.registers[NEGATIVE_MAXIMUM.address] = row[best] ^ np.uint32(1 << 31)
+            machine.registers[X_LABEL.address] = row[label]
+            machine.run(Segment.CLEAR)
+            machine.run_chunks(Segment.EXPONENTIALS)
+            machine.run(Segment.LOSS)
+            machine.run_chunks(Segment.GRADIENT)
+            gradient[image, :classes] = machine.classes
+        machine.run(Segment.END)
+        *losses, mean = machine.reports
+        return gradient, mean, correct, losses
