@@ -63,8 +63,14 @@ class Engine(wiring.Component):
     """
 
     EVENTS = (
-        "active", *Kernel.EVENTS,
-        "beat_stationary", "beat_stream", "beat_side", "beat_write", "nonfinite", "result_written",
+        "active",
+        *Kernel.EVENTS,
+        "beat_stationary",
+        "beat_stream",
+        "beat_side",
+        "beat_write",
+        "nonfinite",
+        "result_written",
     )
 
     def __init__(self, config):
@@ -98,7 +104,7 @@ class Engine(wiring.Component):
         is_loss = Signal()
         m.d.comb += is_loss.eq(d.opcode == Opcode.LOSS)
 
-        # -- who walks what -------------------------------------------------------------------------
+        # -- who walks what ------------------------------------------------------------------------
         m.submodules.walker = walker = TileWalker(config)
         m.submodules.kernel = kernel = Kernel(config)
         m.submodules.stationary_map = stationary_map = StationaryMap(config)
@@ -106,9 +112,18 @@ class Engine(wiring.Component):
         m.submodules.side_map = side_map = OutputMap(config, side=True)
         m.submodules.output_map = output_map = OutputMap(config, side=False)
         m.submodules.loss_map = loss_map = LossMap(config)
-        m.d.comb += [walker.start.eq(self.start & ~is_loss), loss_map.start.eq(self.start & is_loss)]
+        m.d.comb += [
+            walker.start.eq(self.start & ~is_loss),
+            loss_map.start.eq(self.start & is_loss),
+        ]
         for unit in (
-            walker, kernel, stationary_map, stream_map, side_map, output_map, loss_map,
+            walker,
+            kernel,
+            stationary_map,
+            stream_map,
+            side_map,
+            output_map,
+            loss_map,
         ):
             m.d.comb += unit.descriptor.eq(d)
 
@@ -139,7 +154,7 @@ class Engine(wiring.Component):
         for queue, only_last in queues:
             m.d.comb += queue.w_en.eq(step & walker.o.payload.last if only_last else step)
 
-        # -- requests, runs, bursts: the same chain on every port -------------------------------------
+        # -- requests, runs, bursts: the same chain on every port ----------------------------------
         chains = {}
         for name, tile_map, loss_requests in (
             ("stationary", stationary_map, None),
@@ -161,7 +176,10 @@ class Engine(wiring.Component):
             connect(m, runs.o, master.run)
             chains[name] = (runs, master)
         m.submodules.fetch_master = fetch = BurstReader(
-            address_bits=config.address_bits, data_bits=config.data_bits, axi_id=1, max_outstanding=2
+            address_bits=config.address_bits,
+            data_bits=config.data_bits,
+            axi_id=1,
+            max_outstanding=2,
         )
         m.submodules.arbiter = arbiter = ReadArbiter(
             address_bits=config.address_bits, data_bits=config.data_bits
@@ -190,7 +208,7 @@ class Engine(wiring.Component):
             idle = idle & master.idle
         m.d.comb += self.masters_idle.eq(idle)
 
-        # -- operands in, results out -------------------------------------------------------------------
+        # -- operands in, results out --------------------------------------------------------------
         stationary, streamed, side = (chains[n][1].o for n in ("stationary", "stream", "side"))
         writer = chains["write"][1]
         m.submodules.epilogue = epilogue = Epilogue(config)
@@ -231,7 +249,7 @@ class Engine(wiring.Component):
             ),
         ]
 
-        # -- the end of a descriptor: its last result has left and been acknowledged ---------------------
+        # -- the end of a descriptor: its last result has left and been acknowledged ---------------
         working = Signal()
         last_tile_left = Signal()
         with m.If(self.start):
@@ -253,12 +271,15 @@ class Engine(wiring.Component):
             m.d.sync += [working.eq(0), settled.eq(0)]
         m.d.comb += self.result_written.eq(self.done & is_loss)
 
-        # -- events ----------------------------------------------------------------------------------------
+        # -- events --------------------------------------------------------------------------------
         m.d.comb += [self.ready.eq(kernel.ready), self.active.eq(kernel.active)]
         for name in Kernel.EVENTS:
             m.d.comb += getattr(self, name).eq(getattr(kernel, name))
         for name, beats in (
-            ("stationary", stationary), ("stream", streamed), ("side", side), ("write", writer.i),
+            ("stationary", stationary),
+            ("stream", streamed),
+            ("side", side),
+            ("write", writer.i),
         ):
             m.d.comb += getattr(self, f"beat_{name}").eq(beats.valid & beats.ready)
         return m
@@ -332,7 +353,8 @@ class Core(wiring.Component):
     """The accelerator with conventional port names.
 
     ``aclk``, ``aresetn`` (active low, synchronous), ``irq``, AXI4-Lite slave ``s_axi_ctrl_*``, AXI4
-    masters ``m_axi_stationary_*``, ``m_axi_stream_*``, ``m_axi_side_*`` (read) and ``m_axi_write_*``.
+    masters ``m_axi_stationary_*``, ``m_axi_stream_*``, ``m_axi_side_*`` (read) and
+    ``m_axi_write_*``.
 
     Parameters
     ----------

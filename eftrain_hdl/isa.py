@@ -191,7 +191,11 @@ HEADER = (
 _POINTER_FIELDS = tuple(
     _f(f"{name}_pointer", 9, f"Pointer register added to `{name}_base`.", lsb, 2)
     for name, lsb in (
-        ("stream", 0), ("stationary", 2), ("output", 4), ("side", 6), ("bias", 8),
+        ("stream", 0),
+        ("stationary", 2),
+        ("output", 4),
+        ("side", 6),
+        ("bias", 8),
     )
 )
 
@@ -210,24 +214,40 @@ CONV_FIELDS = HEADER + (
     _f("tile_images", 5, "Images a tile.", 16, 16),
     _f("tile_rows", 6, "Rows a tile, on the iteration grid.", 0, 16),
     _f("tile_cols", 6, "Columns a tile, on the iteration grid.", 16, 16),
-    _f("out_blocks", 7,
-       "Channel blocks of the result: FP and WU blocks of m, BP blocks of n, PASS blocks.", 0, 16),
+    _f(
+        "out_blocks",
+        7,
+        "Channel blocks of the result: FP and WU blocks of m, BP blocks of n, PASS blocks.",
+        0,
+        16,
+    ),
     _f("tile_out_blocks", 7, "Of these, how many a tile (PASS: 1).", 16, 16),
-    _f("in_blocks", 8,
-       "The other channel blocks: FP and WU blocks of n, BP blocks of m, PASS 1.", 0, 16),
+    _f(
+        "in_blocks",
+        8,
+        "The other channel blocks: FP and WU blocks of n, BP blocks of m, PASS 1.",
+        0,
+        16,
+    ),
     *_POINTER_FIELDS,
     _f("stream_base", 10, "Streamed operand: FP and PASS X, BP and WU dY."),
     _f("stream_image_stride", 11, "Bytes from one image to the next."),
     _f("stream_block_stride", 12, "Bytes from one channel block to the next."),
     _f("stream_row_stride", 13, "Bytes from one row to the next."),
     _f("stationary_base", 14, "Stationary operand: FP and BP weights, WU X. PASS: unused."),
-    _f("stationary_image_stride", 15,
-       "WU: bytes from one image to the next. FP, BP: bytes from one out block to the next."),
+    _f(
+        "stationary_image_stride",
+        15,
+        "WU: bytes from one image to the next. FP, BP: bytes from one out block to the next.",
+    ),
     _f("stationary_block_stride", 16, "Bytes from one in block to the next."),
     _f("stationary_row_stride", 17, "WU: bytes from one row to the next."),
     _f("output_base", 18, "Result. WU: the weights with UPDATE, else the gradient."),
-    _f("output_image_stride", 19,
-       "Bytes from one image to the next. WU: bytes from one in block to the next."),
+    _f(
+        "output_image_stride",
+        19,
+        "Bytes from one image to the next. WU: bytes from one in block to the next.",
+    ),
     _f("output_block_stride", 20, "Bytes from one out block to the next."),
     _f("output_row_stride", 21, "Bytes from one row to the next. WU: unused."),
     _f("side_base", 22, "Side operand. WU: the momentum buffer, laid out like the output."),
@@ -246,8 +266,11 @@ LOSS_FIELDS = HEADER + (
     _f("images", 5, "Images of the batch.", 0, 16),
     _f("classes", 5, "Number of classes, at most MAX_CLASSES.", 16, 16),
     *_POINTER_FIELDS,
-    _f("stream_base", 10,
-       "Logits `[images][ceil(classes/T)*T]`, fp32; lanes past `classes` are ignored."),
+    _f(
+        "stream_base",
+        10,
+        "Logits `[images][ceil(classes/T)*T]`, fp32; lanes past `classes` are ignored.",
+    ),
     _f("output_base", 18, "Gradient of the logits, same layout, +0 in lanes past `classes`."),
     _f("side_base", 22, "Labels, one unsigned 32-bit word an image."),
     _f("bias_base", 26, "Where the result record is written (adds `bias_pointer`)."),
@@ -257,8 +280,12 @@ LOSS_FIELDS = HEADER + (
 LOOP_FIELDS = HEADER + (_f("count", 1, "How often the body up to the matching NEXT runs."),)
 
 NEXT_FIELDS = HEADER + tuple(
-    _f(f"increment_{i}", 9 + i, f"Bytes added to pointer {i} at the end of every iteration.",
-       kind="signed")
+    _f(
+        f"increment_{i}",
+        9 + i,
+        f"Bytes added to pointer {i} at the end of every iteration.",
+        kind="signed",
+    )
     for i in range(1, POINTERS)
 )
 
@@ -315,42 +342,100 @@ PRODUCT_ID = int.from_bytes(b"EFTR", "big")
 
 REGISTERS = (
     _r("ID", 0x000, "ro", "Product: the letters EFTR."),
-    _r("VERSION", 0x004, "ro", "Gateware version.", (
-        _b("patch", 0, "Patch.", 8), _b("minor", 8, "Minor.", 8), _b("major", 16, "Major.", 16))),
+    _r(
+        "VERSION",
+        0x004,
+        "ro",
+        "Gateware version.",
+        (_b("patch", 0, "Patch.", 8), _b("minor", 8, "Minor.", 8), _b("major", 16, "Major.", 16)),
+    ),
     _r("ISA_VERSION", 0x008, "ro", "Version of the descriptor format."),
-    _r("ARRAY", 0x00C, "ro", "Size of the array; its side is the channel group.", (
-        _b("rows", 0, "Rows.", 16), _b("lanes", 16, "Lanes.", 16))),
-    _r("FORMAT", 0x010, "ro", "Operand format of the array and width of the memory ports.", (
-        _b("format", 0, "0 fp32, 1 bf16.", 16), _b("bus_bits", 16, "Bits a beat.", 16))),
+    _r(
+        "ARRAY",
+        0x00C,
+        "ro",
+        "Size of the array; its side is the channel group.",
+        (_b("rows", 0, "Rows.", 16), _b("lanes", 16, "Lanes.", 16)),
+    ),
+    _r(
+        "FORMAT",
+        0x010,
+        "ro",
+        "Operand format of the array and width of the memory ports.",
+        (_b("format", 0, "0 fp32, 1 bf16.", 16), _b("bus_bits", 16, "Bits a beat.", 16)),
+    ),
     _r("STREAM_DEPTH", 0x014, "ro", "Vectors of the stream buffer."),
     _r("STATIONARY_DEPTH", 0x018, "ro", "Vectors of the stationary buffer."),
     _r("ACCUMULATOR_DEPTH", 0x01C, "ro", "Vectors of one of the two accumulator banks."),
     _r("MAX_CLASSES", 0x020, "ro", "Largest number of classes of LOSS."),
-    _r("CONTROL", 0x040, "wo", "Commands; each bit acts once when written as 1.", (
-        _b("start", 0, "The doorbell: run the program from its first descriptor. Ignored while busy."),
-        _b("soft_reset", 1, "Finish open bus transfers, then return every unit to idle."),
-        _b("lock_window", 2, "Ignore writes to the window registers until a hardware reset."))),
-    _r("STATUS", 0x044, "ro", "State.", (
-        _b("busy", 0, "A program runs, or a reset is in progress."),
-        _b("done", 1, "The last program reached END."),
-        _b("error", 2, "The last program stopped with ERROR."),
-        _b("nonfinite", 3, "An Inf or NaN left the array or the loss unit since the doorbell."),
-        _b("window_locked", 4, "The window registers are locked."))),
-    _r("ERROR", 0x048, "ro", "Why the program stopped.", (
-        _b("code", 0, "An error code.", 8), _b("unit", 8, "The unit that found it.", 8))),
+    _r(
+        "CONTROL",
+        0x040,
+        "wo",
+        "Commands; each bit acts once when written as 1.",
+        (
+            _b(
+                "start",
+                0,
+                "The doorbell: run the program from its first descriptor. Ignored while one runs; waits after a reset.",
+            ),
+            _b("soft_reset", 1, "Finish open bus transfers, then return every unit to idle."),
+            _b("lock_window", 2, "Ignore writes to the window registers until a hardware reset."),
+        ),
+    ),
+    _r(
+        "STATUS",
+        0x044,
+        "ro",
+        "State.",
+        (
+            _b("busy", 0, "A program runs, or a reset is in progress."),
+            _b("done", 1, "The last program reached END."),
+            _b("error", 2, "The last program stopped with ERROR."),
+            _b("nonfinite", 3, "An Inf or NaN left the array or the loss unit since the doorbell."),
+            _b("window_locked", 4, "The window registers are locked."),
+        ),
+    ),
+    _r(
+        "ERROR",
+        0x048,
+        "ro",
+        "Why the program stopped.",
+        (_b("code", 0, "An error code.", 8), _b("unit", 8, "The unit that found it.", 8)),
+    ),
     _r("ERROR_DESCRIPTOR", 0x04C, "ro", "Index of the descriptor that stopped the program."),
     _r("PROGRAM_ADDRESS", 0x050, "rw", "Address of descriptor 0."),
     _r("PROGRAM_LENGTH", 0x054, "rw", "Number of descriptors."),
-    _r("WINDOW_BASE", 0x058, "rw", "First byte the device may access."),
-    _r("WINDOW_LIMIT", 0x05C, "rw", "First byte past the window."),
-    _r("IRQ_ENABLE", 0x060, "rw", "Which events raise the interrupt line.", (
-        _b("done", 0, "END reached."), _b("error", 1, "Program stopped."))),
-    _r("IRQ_STATUS", 0x064, "w1c", "Events since they were last cleared.", (
-        _b("done", 0, "END reached."), _b("error", 1, "Program stopped."))),
-    _r("WATCHDOG", 0x068, "rw", "Cycles without any bus beat after which the program stops; 0: never."),
+    _r("WINDOW_BASE", 0x058, "rw", "First byte the device may access; sampled at the doorbell."),
+    _r("WINDOW_LIMIT", 0x05C, "rw", "First byte past the window; sampled at the doorbell."),
+    _r(
+        "IRQ_ENABLE",
+        0x060,
+        "rw",
+        "Which events raise the interrupt line.",
+        (_b("done", 0, "END reached."), _b("error", 1, "Program stopped.")),
+    ),
+    _r(
+        "IRQ_STATUS",
+        0x064,
+        "w1c",
+        "Events since they were last cleared.",
+        (_b("done", 0, "END reached."), _b("error", 1, "Program stopped.")),
+    ),
+    _r(
+        "WATCHDOG",
+        0x068,
+        "rw",
+        "Cycles without any bus beat or vector after which the program stops; 0: never.",
+    ),
     _r("CURRENT_DESCRIPTOR", 0x06C, "ro", "Index of the descriptor being executed."),
     _r("RESULTS", 0x070, "ro", "Result records written since the doorbell."),
-    _r("CYCLES_LOW", 0x080, "ro", "Cycles since the doorbell while busy, low word; latches the high word."),
+    _r(
+        "CYCLES_LOW",
+        0x080,
+        "ro",
+        "Cycles since the doorbell while busy, low word; latches the high word.",
+    ),
     _r("CYCLES_HIGH", 0x084, "ro", "High word, as latched."),
     _r("ACTIVE_LOW", 0x088, "ro", "Cycles in which a vector entered the array, low word."),
     _r("ACTIVE_HIGH", 0x08C, "ro", "High word, as latched."),

@@ -15,8 +15,11 @@ GENERATED = (
 )
 
 FORMATS = (
-    ("Convolutions and PASS",
-     (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS), isa.CONV_FIELDS),
+    (
+        "Convolutions and PASS",
+        (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS),
+        isa.CONV_FIELDS,
+    ),
     ("LOSS", (Opcode.LOSS,), isa.LOSS_FIELDS),
     ("LOOP", (Opcode.LOOP,), isa.LOOP_FIELDS),
     ("NEXT", (Opcode.NEXT,), isa.NEXT_FIELDS),
@@ -160,13 +163,16 @@ def _format(title, opcodes, fields):
 
 
 def _errors():
-    rows = [(int(code), code.name, f"{text[0].upper()}{text[1:]}.")
-            for code, text in isa.ERROR_HELP.items()]
+    rows = [
+        (int(code), code.name, f"{text[0].upper()}{text[1:]}.")
+        for code, text in isa.ERROR_HELP.items()
+    ]
     units = ", ".join(f"{int(unit)} {unit.name}" for unit in isa.ErrorUnit)
     return (
         "## Errors\n\nThe first error stops the program. Registers ERROR and ERROR_DESCRIPTOR hold "
         "its code, the unit that found it and the index of the descriptor. Nothing of an illegal "
-        "descriptor is executed.\n\n" + _table(("code", "name", "cause"), rows)
+        "descriptor is executed.\n\n"
+        + _table(("code", "name", "cause"), rows)
         + f"\n\nUnits: {units}."
     )
 
@@ -174,8 +180,15 @@ def _errors():
 def render_isa():
     """The text of ``docs/isa.md``."""
     formats = "\n\n".join(_format(*entry) for entry in FORMATS)
-    sections = (GENERATED, ISA_INTRO, _opcodes(), _flags(), f"## Formats\n\n{formats}",
-                PROGRAM_FLOW, _errors())
+    sections = (
+        GENERATED,
+        ISA_INTRO,
+        _opcodes(),
+        _flags(),
+        f"## Formats\n\n{formats}",
+        PROGRAM_FLOW,
+        _errors(),
+    )
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
@@ -183,10 +196,12 @@ def render_registers():
     """The text of ``docs/registers.md``."""
     rows = []
     for register in isa.REGISTERS:
-        rows.append((f"0x{register.address:03X}", f"**{register.name}**", register.access, "",
-                     register.doc))
-        rows += [("", "", "", _bits(field), f"`{field.name}`: {field.doc}")
-                 for field in register.fields]
+        rows.append(
+            (f"0x{register.address:03X}", f"**{register.name}**", register.access, "", register.doc)
+        )
+        rows += [
+            ("", "", "", _bits(field), f"`{field.name}`: {field.doc}") for field in register.fields
+        ]
     table = _table(("address", "register", "access", "bits", "meaning"), rows)
     return "\n\n".join((GENERATED, REGISTERS_INTRO.strip(), "## Map", table)) + "\n"
 

@@ -50,8 +50,8 @@ class LoopNest(wiring.Component):
     address : Out(struct)
         Addresses of the current point.
     first, last : Out(levels)
-        Bit l: the counters of level l and of all inside it are at their first (last) value. Bit 0 of
-        ``last`` marks the last point of the nest.
+        Bit l: the counters of level l and of all inside it are at their first (last) value. Bit 0
+        of ``last`` marks the last point of the nest.
     """
 
     def __init__(self, *, levels, count_bits, address_bits):

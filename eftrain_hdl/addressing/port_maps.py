@@ -54,8 +54,8 @@ class _PortMap(wiring.Component):
 class StreamMap(_PortMap):
     """The streamed operand: X (FP, PASS) or dY (BP, WU).
 
-    WU orders pixels (row, image, column), so that the rows a tap cannot use are whole groups, and marks
-    the end of each row, where the transposer pads the last group with zeros.
+    WU orders pixels (row, image, column), so that the rows a tap cannot use are whole groups, and
+    marks the end of each row, where the transposer pads the last group with zeros.
     """
 
     def elaborate(self, platform):
@@ -69,8 +69,10 @@ class StreamMap(_PortMap):
                 m,
                 base=d.stream_base,
                 terms=[
-                    (tile.image0, image), (tile.out_block0, block),
-                    (tile.rows.small0, row), (tile.cols.small0, vector),
+                    (tile.image0, image),
+                    (tile.out_block0, block),
+                    (tile.rows.small0, row),
+                    (tile.cols.small0, vector),
                 ],
                 levels=[(tile.out_blocks, block), (tile.rows.small, row), (tile.images, image)],
                 beats=self.vectors(tile.cols.small),
@@ -80,7 +82,8 @@ class StreamMap(_PortMap):
             is_bp = self.passes(Opcode.CONV_BP)
             rows, cols = (
                 (
-                    Mux(is_bp, axis.small0, axis.big0), Mux(is_bp, axis.small, axis.big),
+                    Mux(is_bp, axis.small0, axis.big0),
+                    Mux(is_bp, axis.small, axis.big),
                 )
                 for axis in (tile.rows, tile.cols)
             )
@@ -96,14 +99,17 @@ class StreamMap(_PortMap):
 
 
 class StationaryMap(_PortMap):
-    """The stationary operand: weight blocks in the order of use (FP, BP) or X (WU); PASS has none."""
+    """The stationary operand: weight blocks in the order of use (FP, BP) or X (WU); PASS has
+    none."""
 
     def elaborate(self, platform):
         m = Module()
         d, tile = self.descriptor, self.i.payload
         config = self.config
         outer, block, row = (
-            d.stationary_image_stride, d.stationary_block_stride, d.stationary_row_stride,
+            d.stationary_image_stride,
+            d.stationary_block_stride,
+            d.stationary_row_stride,
         )
         is_pass = self.passes(Opcode.PASS)
         m.d.comb += [
@@ -115,8 +121,10 @@ class StationaryMap(_PortMap):
                 m,
                 base=d.stationary_base,
                 terms=[
-                    (tile.image0, outer), (tile.in_block, block),
-                    (tile.rows.big0, row), (tile.cols.big0, config.vector_bytes),
+                    (tile.image0, outer),
+                    (tile.in_block, block),
+                    (tile.rows.big0, row),
+                    (tile.cols.big0, config.vector_bytes),
                 ],
                 levels=[(tile.images, outer), (tile.rows.big, row)],
                 beats=self.vectors(tile.cols.big),
@@ -146,8 +154,8 @@ class OutputMap(_PortMap):
     ----------
     config : CoreConfig
     side : bool
-        Generate the side reads instead of the writes: the bias vector ahead of a block (FP), the side
-        tensor (SIDE_MASK, SIDE_ADD, UNPOOL), weights and momentum (UPDATE).
+        Generate the side reads instead of the writes: the bias vector ahead of a block (FP), the
+        side tensor (SIDE_MASK, SIDE_ADD, UNPOOL), weights and momentum (UPDATE).
     """
 
     def __init__(self, config, *, side):
@@ -205,8 +213,10 @@ class OutputMap(_PortMap):
                 self.fill(
                     m,
                     base=d.output_base,
-                    terms=[(out_block, d.output_block_stride),
-                           (tile.in_block, d.output_image_stride)],
+                    terms=[
+                        (out_block, d.output_block_stride),
+                        (tile.in_block, d.output_image_stride),
+                    ],
                     levels=[
                         (Mux(copies == 2, weight_vectors, 1), vector),
                         (copies, d.side_base - d.output_base),
@@ -219,11 +229,16 @@ class OutputMap(_PortMap):
                     m,
                     base=base,
                     terms=[
-                        (tile.image0, image), (out_block, block),
-                        (rows[0] << 1, row), (cols[0] << 1, vector),
+                        (tile.image0, image),
+                        (out_block, block),
+                        (rows[0] << 1, row),
+                        (cols[0] << 1, vector),
                     ],
                     levels=[
-                        (tile.images, image), (rows[1], row << 1), (cols[1], 2 * vector), (2, row),
+                        (tile.images, image),
+                        (rows[1], row << 1),
+                        (cols[1], 2 * vector),
+                        (2, row),
                     ],
                     beats=self.vectors(Const(2, 2)),
                 )
@@ -234,8 +249,10 @@ class OutputMap(_PortMap):
                     m,
                     base=base,
                     terms=[
-                        (tile.image0, image), (out_block, block),
-                        (rows[0] >> shift, row), (cols[0] >> shift, vector),
+                        (tile.image0, image),
+                        (out_block, block),
+                        (rows[0] >> shift, row),
+                        (cols[0] >> shift, vector),
                     ],
                     levels=[(tile.images, image), (rows[1] >> shift, row)],
                     beats=self.vectors(cols[1] >> shift),

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..memory.axi import RunLayout
-from .loop_nest import LoopNest, loop_layout
+from .loop_nest import LoopNest
 from .tile import TILE_BITS
 
 __all__ = ["LEVELS", "TERMS", "RunGenerator", "request_layout"]

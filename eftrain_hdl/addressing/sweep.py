@@ -17,7 +17,7 @@ class LoadOp(enum.IntEnum):
     """What the stationary loader does with one record."""
 
     BLOCK = 0
-    """Load the block at the front of the stationary buffer (FP: rows, BP: columns) and release it."""
+    """Load the block at the front of the stationary buffer (FP: rows, BP: columns), release it."""
     SKIP = 1
     """Release that block unused: no pixel of the tile meets this tap."""
     IDENTITY = 2
@@ -66,12 +66,13 @@ def sweep_layout():
     """Record for the sweep issuer.
 
     nest
-        Address ``a0`` counts stream vectors from the front of the stream buffer, ``a1`` accumulators.
+        Address ``a0`` counts stream vectors from the front of the stream buffer, ``a1``
+        accumulators.
     swap_inner
         Take a new S whenever the two innermost loops start over (WU); else once, at the start.
     end
-        Not a sweep but the end of a step: release ``release`` stream vectors and, if ``commit``, hand
-        the accumulator bank to the drain.
+        Not a sweep but the end of a step: release ``release`` stream vectors and, if ``commit``,
+        hand the accumulator bank to the drain.
     """
     return data.StructLayout(
         {

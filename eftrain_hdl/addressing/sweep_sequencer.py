@@ -78,7 +78,7 @@ class SweepSequencer(wiring.Component):
             ]
         m.d.comb += room.eq(queues[0].w_rdy & queues[1].w_rdy)
 
-        # -- bounds of the current tap ---------------------------------------------------------------
+        # -- bounds of the current tap -------------------------------------------------------------
         tap_row = Signal(4)
         tap_col = Signal(4)
         on_cols = Signal()
@@ -93,7 +93,8 @@ class SweepSequencer(wiring.Component):
         cols = tap_range.o
         wait = Signal(range(TapRange.latency + 1))
 
-        # Offsets of the tap's first row in vectors, on both grids; WU counts the small grid in groups.
+        # Offsets of the tap's first row in vectors, on both grids; WU counts the small grid in
+        # groups.
         small_pitch = Signal(TILE_BITS)
         small_row = Signal(TILE_BITS)
         big_row = Signal(TILE_BITS)
@@ -112,7 +113,7 @@ class SweepSequencer(wiring.Component):
         empty = Signal()
         m.d.comb += empty.eq((rows.count == 0) | (cols.count == 0))
 
-        # -- the two records --------------------------------------------------------------------------
+        # -- the two records -----------------------------------------------------------------------
         m.d.comb += [
             load.rows.eq(Mux(bias_tap, tile.rows.small, rows.count)),
             load.groups.eq(tile.groups),
@@ -147,7 +148,7 @@ class SweepSequencer(wiring.Component):
             big = (tile.big_area, big_step, d.stride_cols[:3], big_row + cols.big)
             small = (tile.small_area, tile.cols.small, 1, small_row + cols.small)
             for index, (count, in_big, in_small) in enumerate(
-                zip((tile.images, rows.count, cols.count), big, small), start=1
+                zip((tile.images, rows.count, cols.count), big, small, strict=False), start=1
             ):
                 m.d.comb += [
                     level[index].count.eq(count),
@@ -167,7 +168,11 @@ class SweepSequencer(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
-                    tap_row.eq(0), tap_col.eq(0), tap_offset.eq(0), bias_tap.eq(0), wait.eq(0),
+                    tap_row.eq(0),
+                    tap_col.eq(0),
+                    tap_offset.eq(0),
+                    bias_tap.eq(0),
+                    wait.eq(0),
                 ]
                 with m.If(self.i.valid):
                     m.next = "ROW"

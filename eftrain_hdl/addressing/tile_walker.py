@@ -16,8 +16,8 @@ __all__ = ["TileWalker"]
 class TileWalker(wiring.Component):
     """Emit the steps of a descriptor in the order of ``docs/architecture.md``, one record a step.
 
-    The rectangle of a tile on both grids and its sizes are computed here and nowhere else. A new tile
-    takes about 20 cycles (one shared multiplier); a further step of the same tile takes one.
+    The rectangle of a tile on both grids and its sizes are computed here and nowhere else. A new
+    tile takes about 20 cycles (one shared multiplier); a further step of the same tile takes one.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ class TileWalker(wiring.Component):
         ]
         following = [Signal(TILE_BITS + 1, name=f"following{i}") for i in range(6)]
         done = [Signal(name=f"done{i}") for i in range(6)]
-        for (counter, step, end), nxt, is_done in zip(loops, following, done):
+        for (counter, step, end), nxt, is_done in zip(loops, following, done, strict=True):
             m.d.comb += nxt.eq(counter + step)
             m.d.comb += is_done.eq(nxt >= end)
         pixels_done = done[2] & done[3] & done[4]
 
-        # -- one axis at a time: ranges on both grids ------------------------------------------------
+        # -- one axis at a time: ranges on both grids ----------------------------------------------
         on_cols = Signal()
         t0 = Mux(on_cols, col0, row0)
         t_end = Mux(on_cols, following[4], following[3])
@@ -133,7 +133,7 @@ class TileWalker(wiring.Component):
             axis_regs.big.eq(axis_regs.big1 - axis_regs.big0),
         ]
 
-        # -- sizes: a short program for one multiplier -------------------------------------------------
+        # -- sizes: a short program for one multiplier ---------------------------------------------
         # Every result must fit its buffer, hence 16 bits: larger products are TILE_OVERFLOW.
         rows, cols = tile.rows, tile.cols
         taps = Signal(8)
@@ -223,9 +223,7 @@ class TileWalker(wiring.Component):
                 with m.Switch(pc):
                     for index, (destination, _, _, for_wu) in enumerate(program):
                         with m.Case(index):
-                            used = (
-                                Const(1) if for_wu is None else is_wu if for_wu else ~is_wu
-                            )
+                            used = Const(1) if for_wu is None else is_wu if for_wu else ~is_wu
                             with m.If(used):
                                 m.d.sync += destination.eq(product)
                                 with m.If(product[TILE_BITS:].any()):

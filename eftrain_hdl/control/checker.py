@@ -117,13 +117,15 @@ class DescriptorChecker(wiring.Component):
         odd = Cat(size[0] for size in halves).any()
         rule(ErrorCode.ILLEGAL_FLAGS, any_of(GRIDDED) & flags[Flag.POOL] & odd, "pool_of_odd")
 
-        sizes = [f"{what}_{axis}" for what in ("kernel", "stride", "big", "small", "tile")
-                 for axis in ("rows", "cols")]
+        sizes = [
+            f"{what}_{axis}"
+            for what in ("kernel", "stride", "big", "small", "tile")
+            for axis in ("rows", "cols")
+        ]
         sizes += ["tile_images", "out_blocks", "tile_out_blocks", "in_blocks"]
         for size in sizes:
             rule(ErrorCode.ZERO_DIMENSION, any_of(GRIDDED) & (d[size] == 0), size)
-        rule(ErrorCode.ZERO_DIMENSION,
-             any_of((*GRIDDED, Opcode.LOSS)) & (d.images == 0), "images")
+        rule(ErrorCode.ZERO_DIMENSION, any_of((*GRIDDED, Opcode.LOSS)) & (d.images == 0), "images")
         rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOSS] & (d.classes == 0), "classes")
         rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOOP] & (d["count"] == 0), "count")
 
@@ -167,7 +169,7 @@ class DescriptorChecker(wiring.Component):
         """The last small pixel's window starts past the last big pixel:
         (small - 1) * stride >= big + pad. One register stage."""
         # Strides above 4 are refused by a rule of their own, so three bits do.
-        stride = d[f"stride_{axis}"][:isa.MAX_STRIDE.bit_length()]
+        stride = d[f"stride_{axis}"][: isa.MAX_STRIDE.bit_length()]
         small = d[f"small_{axis}"]
         covered = Signal(19, name=f"covered_{axis}")
         limit = Signal(18, name=f"limit_{axis}")

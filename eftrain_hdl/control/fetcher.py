@@ -102,11 +102,9 @@ class DescriptorFetcher(wiring.Component):
 
         # Stage 2: add, and shift in.
         bias_momentum = Mux(held_number == first + len(_POINTED) - 1, addend, Const(0, 32))
-        resolved = Cat(
-            held[0], held[1], (held[2] + addend)[:32], (held[3] + bias_momentum)[:32]
-        )
+        resolved = Cat(held[0], held[1], (held[2] + addend)[:32], (held[3] + bias_momentum)[:32])
         whole = self.descriptor.as_value()
         m.d.sync += self.received.eq(held_valid & (held_number == BEATS - 1))
         with m.If(held_valid):
-            m.d.sync += whole.eq(Cat(whole[len(resolved):], resolved))
+            m.d.sync += whole.eq(Cat(whole[len(resolved) :], resolved))
         return m

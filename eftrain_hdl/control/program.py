@@ -182,8 +182,8 @@ class Program(wiring.Component):
                                 m.next = "REFUSE"
                             with m.Else():
                                 m.d.sync += [
-                                    bodies[depth[:len(innermost)]].eq(following),
-                                    counts[depth[:len(innermost)]].eq(ahead["count"]),
+                                    bodies[depth[: len(innermost)]].eq(following),
+                                    counts[depth[: len(innermost)]].eq(ahead["count"]),
                                     depth.eq(depth + 1),
                                     index.eq(following),
                                 ]

@@ -13,10 +13,10 @@ __all__ = ["Accumulator"]
 class Accumulator(wiring.Component):
     """``bank[address] += sums``, one vector of T sums a cycle.
 
-    Draining an entry also clears it, so a bank is all zero whenever it is handed over: the first sweep
-    of a tile needs no special case, whatever pixels it leaves out. After reset both banks are cleared,
-    an entry a cycle. Each bank is a simple dual-port memory, because computing and draining never meet
-    in one bank.
+    Draining an entry also clears it, so a bank is all zero whenever it is handed over: the first
+    sweep of a tile needs no special case, whatever pixels it leaves out. After reset both banks
+    are cleared, an entry a cycle. Each bank is a simple dual-port memory, because computing and
+    draining never meet in one bank.
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ _LEVELS = 5
 class Drain(wiring.Component):
     """Walk a finished bank in the order in which it is written to DRAM.
 
-    That order is the accumulators' own, except with POOL, where the four pixels of a window follow one
-    another. One beat a cycle when the epilogue keeps up.
+    That order is the accumulators' own, except with POOL, where the four pixels of a window follow
+    one another. One beat a cycle when the epilogue keeps up.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ class Kernel(wiring.Component):
             stationary_vectors.o.ready.eq(stationary_buffer.i.ready),
         ]
 
-        # -- sweeps -----------------------------------------------------------------------------------
+        # -- sweeps --------------------------------------------------------------------------------
         m.submodules.sequencer = sequencer = SweepSequencer(config)
         m.submodules.loader = loader = StationaryLoader(config)
         m.submodules.issuer = issuer = SweepIssuer(config, hazard=Accumulator.hazard)
@@ -117,7 +117,7 @@ class Kernel(wiring.Component):
                 consumer.available.eq(buffer.available),
             ]
 
-        # -- array and accumulators --------------------------------------------------------------------
+        # -- array and accumulators ----------------------------------------------------------------
         m.submodules.array = array = MacArray(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.d.sync += array.swap.eq(issuer.swap)
@@ -137,7 +137,7 @@ class Kernel(wiring.Component):
             place = held
         m.d.comb += Cat(accumulator.valid, accumulator.bank, accumulator.address).eq(place)
 
-        # -- banks: owned by the drain from the commit until they are empty again -----------------------
+        # -- banks: owned by the drain from the commit until they are empty again ------------------
         m.submodules.drain = drain = Drain(config)
         connect(m, flipped(self.finished_steps), drain.i)
         connect(m, drain.o, flipped(self.o))

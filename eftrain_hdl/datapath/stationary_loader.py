@@ -85,7 +85,7 @@ class StationaryLoader(wiring.Component):
         start_of_row = Mux(row == 0, record.offset, row_base)
         current = Mux(fresh, start_of_row, address)
 
-        # -- may a vector be requested now? -----------------------------------------------------------
+        # -- may a vector be requested now? --------------------------------------------------------
         offset = Signal(TILE_BITS)
         m.d.comb += offset.eq(Mux(is_gather, current, index))
         from_buffer = is_block | (is_gather & used)
@@ -129,7 +129,7 @@ class StationaryLoader(wiring.Component):
                         address.eq(base + record.image_stride),
                     ]
 
-        # -- what the buffer no longer needs to keep -----------------------------------------------------
+        # -- what the buffer no longer needs to keep -----------------------------------------------
         with m.If(is_block & request & last_index):
             m.d.comb += [self.release.eq(1), self.count.eq(lanes)]
         with m.If(self.i.valid & (op == LoadOp.SKIP) & (self.available >= lanes)):
@@ -137,7 +137,7 @@ class StationaryLoader(wiring.Component):
         with m.If(self.i.valid & (op == LoadOp.RELEASE) & (self.available >= record.offset)):
             m.d.comb += [self.release.eq(1), self.count.eq(record.offset), self.i.ready.eq(1)]
 
-        # -- the buffer answers one cycle later -------------------------------------------------------------
+        # -- the buffer answers one cycle later ----------------------------------------------------
         use_data = Signal()
         identity = Signal()
         ones = Signal()

@@ -16,8 +16,8 @@ class SweepIssuer(wiring.Component):
     """Walk each sweep's two addresses and issue a vector whenever nothing stands in its way.
 
     A vector waits for its operand in the stream buffer, for a new S where one is due, for a free
-    accumulator bank, and while the sum it adds to is still in the adder (``hazard`` cycles). The last
-    check compares addresses, so no order of sweeps can give a wrong sum.
+    accumulator bank, and while the sum it adds to is still in the adder (``hazard`` cycles). The
+    last check compares addresses, so no order of sweeps can give a wrong sum.
 
     Parameters
     ----------
@@ -31,7 +31,8 @@ class SweepIssuer(wiring.Component):
     offset, available, release, count
         Read side of the stream ring buffer.
     stationary_ready : In(1), swap : Out(1)
-        Handshake with the stationary loader; ``swap`` comes with the first vector that uses the new S.
+        Handshake with the stationary loader; ``swap`` comes with the first vector that uses the
+        new S.
     bank_free : In(1)
         The accumulator bank of the current tile may be written.
     valid : Out(1), address : Out
@@ -87,7 +88,7 @@ class SweepIssuer(wiring.Component):
         for i, address in enumerate(recent):
             in_adder = in_adder | (recent_valid[i] & (address == self.address))
         m.d.sync += recent_valid.eq((recent_valid << 1) | self.valid)
-        for older, newer in zip(recent, [self.address, *recent[:-1]]):
+        for older, newer in zip(recent, [self.address, *recent[:-1]], strict=True):
             m.d.sync += older.eq(newer)
 
         new_stationary = nest.first[0] | (current.swap_inner & nest.first[2])

@@ -12,9 +12,9 @@ __all__ = ["Transposer"]
 class Transposer(wiring.Component):
     """Transpose groups of ``lanes`` vectors, or pass vectors through.
 
-    A square of registers is filled by shifting rows down and emptied by shifting lanes sideways, so no
-    wide multiplexer is needed. The end of an array row fills the group up with zero vectors. Filling
-    and emptying take turns: a group costs ``lanes`` cycles beyond those of its vectors.
+    A square of registers is filled by shifting rows down and emptied by shifting lanes sideways,
+    so no wide multiplexer is needed. The end of an array row fills the group up with zero vectors.
+    Filling and emptying take turns: a group costs ``lanes`` cycles beyond those of its vectors.
 
     Parameters
     ----------

@@ -16,8 +16,9 @@ _CHANNELS = {"ar": Out, "r": In, "aw": Out, "w": Out, "b": In}
 class _Slice(wiring.Component):
     """Two entries of storage on every channel of a bus.
 
-    Valid and ready come from registers on both sides, which the placer of an FPGA and the scheduler of
-    a simulator like equally well. *Latency*: one cycle a channel. *Throughput*: a transfer a cycle.
+    Valid and ready come from registers on both sides, which the placer of an FPGA and the
+    scheduler of a simulator like equally well. *Latency*: one cycle a channel. *Throughput*: a
+    transfer a cycle.
     """
 
     def __init__(self, signature):

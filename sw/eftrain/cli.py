@@ -15,6 +15,7 @@ from typer.exceptions import Exit, TyperException
 from . import report
 from .devices import DeviceError
 from .display import Display
+from .errors import UserError
 from .personalize import Settings, personalize, prepare
 
 DEFAULTS = Settings()
@@ -49,7 +50,7 @@ def _options(
 @app.command(name="personalize")
 def personalize_command(
     array: Annotated[
-        str, typer.Option(help="Array size: 4x4, 8x8, 16x16 or 32x32.", metavar="ROWSxLANES")
+        str, typer.Option(help="Array size: 4x4, 8x8 or 16x16.", metavar="ROWSxLANES")
     ] = DEFAULTS.array,
     format: Annotated[
         str, typer.Option(help="Number format of the array: fp32 or bf16.")
@@ -104,9 +105,10 @@ def main(arguments=None):
         return _fail(f"{error.format_message().rstrip('.')}; see --help.", error.exit_code)
     except DeviceError as error:
         return _fail(error, 1)
-    except ValueError as error:  # UserError is one, and so is what CoreConfig raises.
+    except UserError as error:
         return _fail(error, 2)
     except RuntimeError as error:
+        # By name: a board has no simulator to import them from.
         name = type(error).__name__
         if name not in ("ToolchainError", "ModelBuildError"):
             raise

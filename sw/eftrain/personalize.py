@@ -14,8 +14,7 @@ import numpy as np
 from eftrain_hdl.config import CoreConfig
 
 from .checks import check_count, check_labels, check_pictures
-from .data.digits import new_user
-from .data.train_digits_base import WEIGHTS
+from .data.digits import BASE_WEIGHTS, new_user
 from .errors import UserError
 from .graph import Conv2d, Graph, Linear
 from .history import History
@@ -124,21 +123,24 @@ def prepare(settings):
 
     Raises
     ------
-    UserError, ValueError
-        With one sentence that says what is wrong and the nearest fix.
+    UserError
+        If anything of it is wrong or does not fit together.
     """
     if settings.device not in DEVICES:
         raise UserError(
             f"Device {settings.device!r} is unknown; choose one of {', '.join(DEVICES)}."
         )
-    config = CoreConfig.parse(settings.array, settings.format)
+    try:
+        config = CoreConfig.parse(settings.array, settings.format)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     optimizer = SGD(lr=settings.learning_rate, momentum=settings.momentum)
     check_count(settings.epochs, "epochs")
     check_count(settings.batch_size, "batch_size")
     if settings.seed < 0:
         raise UserError(f"seed is {settings.seed}; give an integer of 0 or more.")
     layers = digits().layers
-    graph = digits(load_weights(settings.weights or WEIGHTS, layers))
+    graph = digits(load_weights(settings.weights or BASE_WEIGHTS, layers))
     if settings.data is None:
         adapt, test = new_user()
         sets = {"": (adapt.x, adapt.y), "_test": (test.x, test.y)}

@@ -123,7 +123,8 @@ def test_corners_follow_pytorch(name, label):
     x = torch.from_numpy(row.astype(np.float64)).requires_grad_()
     loss = torch.nn.functional.cross_entropy(x, torch.tensor([label]))
     loss.backward()
-    reference = loss.item()
+    with np.errstate(over="ignore"):
+        reference = float(np.float32(loss.item()))
     if np.isfinite(reference):
         assert float(floats(mean)) == pytest.approx(reference, rel=3e-7, abs=1e-7)
     else:

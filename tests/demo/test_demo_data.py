@@ -7,7 +7,7 @@ import pytest
 from torch_repeat import accuracy, load, repeat
 
 from eftrain.data import digits
-from eftrain.data.train_digits_base import WEIGHTS, network
+from eftrain.data.train_digits_base import network
 from eftrain.networks import digits as digits_network
 from eftrain.personalize import Settings, prepare
 from eftrain.weights_file import load_weights
@@ -63,7 +63,7 @@ def test_a_slant_moves_the_upper_rows_to_the_right():
 
 
 def test_the_shipped_weights_fit_the_network_and_its_twin_in_pytorch():
-    graph = digits_network(load_weights(WEIGHTS, digits_network().layers))
+    graph = digits_network(load_weights(digits.BASE_WEIGHTS, digits_network().layers))
     shapes = {name: tuple(value.shape) for name, value in network().state_dict().items()}
     assert shapes == graph.parameter_shapes
 

@@ -5,73 +5,20 @@ from functools import partialmethod
 
 import numpy as np
 import pytest
+from error_cases import END, END_OF_WINDOW, ERROR_CASES, NEXT, check_error, run
 from layer_cases import random
 
 from eftrain import layers
 from eftrain.devices.base import DeviceError
 from eftrain.driver import DeviceProgramError, Driver
-from eftrain.pack import program
 from eftrain_hdl import isa
-from eftrain_hdl.isa import ErrorCode, Flag, Opcode
+from eftrain_hdl.isa import ErrorCode, Opcode
 
 
-def copy_pass(base, **changes):
-    """A legal 4x4 copy from ``base`` to ``base + 0x1000``, with some fields changed."""
-    fields = {
-        f"{name}_{axis}": 1 for name in ("kernel", "stride") for axis in ("rows", "cols")
-    } | {
-        f"{name}_{axis}": 4 for name in ("big", "small", "tile") for axis in ("rows", "cols")
-    } | {
-        "images": 1, "tile_images": 1, "out_blocks": 1, "tile_out_blocks": 1, "in_blocks": 1,
-        "stream_base": base, "stream_row_stride": 128, "output_base": base + 0x1000,
-        "output_row_stride": 128, "scale": 1.0,
-    }
-    return isa.encode(changes.pop("opcode", Opcode.PASS), changes.pop("flags", ()),
-                      **{**fields, **changes})
-
-
-def run(driver, *descriptors, window=None):
-    device = driver.device
-    base = device.memory_base
-    device.write_memory(base + 0x8000, b"".join(descriptors))
-    return driver.run(base + 0x8000, len(descriptors), window or (base, base + 0x10000))
-
-
-NEXT = isa.encode(Opcode.NEXT)
-END = program.end()
-BASE = 0x1000_0000
-
-
-@pytest.mark.parametrize(("descriptors", "code", "index"), [
-    ([b"\xee" + bytes(127), END], ErrorCode.UNKNOWN_OPCODE, 0),
-    ([copy_pass(BASE, images=0), END], ErrorCode.ZERO_DIMENSION, 0),
-    ([copy_pass(BASE), copy_pass(BASE, kernel_rows=12), END], ErrorCode.OVERSIZED_DIMENSION, 1),
-    ([copy_pass(BASE, stride_cols=5), END], ErrorCode.OVERSIZED_DIMENSION, 0),
-    ([copy_pass(BASE, pad_cols=1), END], ErrorCode.OVERSIZED_DIMENSION, 0),
-    ([copy_pass(BASE, tile_rows=5), END], ErrorCode.OVERSIZED_DIMENSION, 0),
-    ([copy_pass(BASE, output_base=BASE + 8), END], ErrorCode.MISALIGNED_ADDRESS, 0),
-    ([copy_pass(BASE, stream_base=BASE - 16), END], ErrorCode.ADDRESS_OUT_OF_WINDOW, 0),
-    ([copy_pass(BASE, flags=[Flag.UPDATE]), END], ErrorCode.ILLEGAL_FLAGS, 0),
-    ([copy_pass(BASE, flags=[Flag.POOL, Flag.UNPOOL]), END], ErrorCode.ILLEGAL_FLAGS, 0),
-    ([NEXT, END], ErrorCode.LOOP_NESTING, 0),
-    ([isa.encode(Opcode.LOOP, count=1)] * 5 + [END], ErrorCode.LOOP_NESTING, 4),
-    ([copy_pass(BASE)], ErrorCode.PROGRAM_OVERRUN, None),
-    ([copy_pass(BASE, big_rows=999, small_rows=999, tile_rows=999, big_cols=9, small_cols=9,
-                tile_cols=9), END], ErrorCode.TILE_OVERFLOW, 0),
-])
-def test_device_errors_say_what_and_where_and_the_next_program_runs(
-    make_device, descriptors, code, index
-):
-    driver = Driver(make_device())
-    with pytest.raises(DeviceProgramError) as error:
-        run(driver, *descriptors)
-    assert error.value.code is code
-    assert index is None or error.value.descriptor == index
-    assert isa.ERROR_HELP[code] in str(error.value) and str(error.value).endswith(".")
-    values = np.arange(128, dtype="<f4")
-    driver.write(BASE, values.tobytes())
-    run(driver, copy_pass(BASE), END)
-    assert driver.read(BASE + 0x1000, 512) == values.tobytes()
+@pytest.mark.parametrize("array", ["4x4", "8x8"])
+@pytest.mark.parametrize("name", ERROR_CASES)
+def test_device_errors_say_what_and_where_and_the_next_program_runs(make_device, name, array):
+    check_error(make_device(array), name)
 
 
 def test_labels_out_of_range_are_found_by_the_device(make_device):
@@ -80,20 +27,13 @@ def test_labels_out_of_range_are_found_by_the_device(make_device):
     assert error.value.code is ErrorCode.LABEL_OUT_OF_RANGE
 
 
-def test_accesses_stay_in_the_window(make_device):
-    driver = Driver(make_device())
-    with pytest.raises(DeviceProgramError) as error:
-        run(driver, copy_pass(BASE, output_base=BASE + 0xFFF0), END)
-    assert error.value.code is ErrorCode.ADDRESS_OUT_OF_WINDOW
-
-
 def test_a_locked_window_is_reported(make_device):
     device = make_device()
     driver = Driver(device)
     run(driver, END)
     device.write_register(isa.REGISTER["CONTROL"].address, 1 << 2)
     with pytest.raises(DeviceError, match="locked"):
-        run(driver, END, window=(BASE, BASE + 0x20000))
+        run(driver, END, end_of_window=2 * END_OF_WINDOW)
 
 
 @pytest.mark.parametrize(("register", "message"), [

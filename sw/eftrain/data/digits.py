@@ -14,10 +14,14 @@ test    497     the new user's: slanted and rotated; never trained on
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+
+BASE_WEIGHTS = Path(__file__).parent / "weights" / "digits_base.safetensors"
+"""Written by ``train_digits_base``."""
 
 BASE, ADAPT, TEST = 900, 400, 497
 SIDE = 8

@@ -17,8 +17,6 @@ from ..networks import digits
 from ..weights_file import save_weights
 from . import digits as data
 
-WEIGHTS = Path(__file__).parent / "weights" / "digits_base.safetensors"
-
 EPOCHS = 30
 BATCH_SIZE = 20
 LEARNING_RATE = 0.02
@@ -63,7 +61,7 @@ def train():
     return module
 
 
-def main(path=WEIGHTS):
+def main(path=data.BASE_WEIGHTS):
     """Train, write the weights, and say how well the network reads both hands."""
     import torch
 
