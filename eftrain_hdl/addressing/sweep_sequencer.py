@@ -133,6 +133,8 @@ class SweepSequencer(wiring.Component):
             m.d.comb += [
                 level[0].count.eq(Mux(bias_tap, tile.rows.small, rows.count)),
                 level[0].stride.a0.eq(small_pitch),
+                # Left alone, these bits become an `always @*` that reads nothing and never runs.
+                level[0].stride.a1.eq(0),
                 level[1].count.eq(tile.groups),
                 level[1].stride.a0.eq(group),
                 level[2].count.eq(tile.out_blocks),

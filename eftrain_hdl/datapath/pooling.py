@@ -36,7 +36,7 @@ def order_model(value):
 
 
 def is_positive(value):
-    """Whether the fp32 bits ``value`` are above zero. Subnormals count as zero; NaN is not."""
+    """Whether the fp32 bits ``value`` are above zero. Subnormals count as zero, NaN is not."""
     nan = (value[23:31] == 255) & value[:23].any()
     return ~value[31] & value[23:31].any() & ~nan
 

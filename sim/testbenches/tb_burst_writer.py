@@ -294,6 +294,8 @@ async def data_rate(dut):
             nonlocal taken_at, requested_at
             for cycle in itertools.count():
                 await RisingEdge(dut.clk)
+                if taken_at is not None:
+                    assert not bench.idle.value, "idle although a run was accepted"
                 if taken_at is None and dut.run_valid.value and dut.run_ready.value:
                     taken_at = cycle
                 if dut.m_axi_awvalid.value:

@@ -85,10 +85,10 @@ def check_labels(y, samples, classes, what="y"):
     return labels.astype(np.uint32)
 
 
-def check_count(value, what):
-    """``value`` as an int of 1 or more, or ``UserError``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise UserError(f"{what} is {value!r}; give an integer of 1 or more.")
+def check_count(value, what, least=1):
+    """``value`` as an int of ``least`` or more, or ``UserError``."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise UserError(f"{what} is {value!r}; give an integer of {least} or more.")
     return int(value)
 
 

@@ -11,7 +11,7 @@ class Step:
     Attributes
     ----------
     section : str
-        ``before``, ``train`` or ``after``.
+        ``before``, ``train`` or ``after`` of a ``fit``; ``evaluate`` of an evaluation.
     epoch, step : int
         From 1; ``step`` counts on through the epochs of its section.
     loss : float

@@ -11,6 +11,7 @@ from .graph import Graph, initial_weights
 from .history import History, Step, summary
 from .import_torch import import_layers, is_torch_module
 from .job import Job, Section
+from .optim import SGD
 from .plan.schedule import Schedule
 from .weights_file import load_weights, save_weights
 
@@ -35,15 +36,19 @@ class Trainer:
     Raises
     ------
     UserError
-        If a layer is unsupported.
+        If a layer or the optimiser is unsupported.
     DeviceError
         If the device is not an eftrain core of this version.
     """
 
     def __init__(self, model, device, optimizer=None, seed=0):
-        self.driver = Driver(device)
+        if not isinstance(optimizer, SGD | None):
+            raise UserError(
+                f"The optimizer is {type(optimizer).__name__}; give an eftrain SGD, for example "
+                "SGD(lr=0.01)."
+            )
         self.optimizer = optimizer
-        self.seed = seed
+        self.seed = check_count(seed, "seed", least=0)
         if isinstance(model, Graph):
             self._layers, weights, self._graph = model.layers, model.weights, model
         elif is_torch_module(model):
@@ -56,6 +61,7 @@ class Trainer:
             )
         self._weights = initial_weights(self._layers, seed) | weights
         self._momentum = None
+        self.driver = Driver(device)
 
     def fit(self, x, y, epochs=1, batch_size=16, shuffle=True, test=None, on_step=None):
         """Train; all epochs, and the evaluations if asked for, run from one doorbell.

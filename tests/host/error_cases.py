@@ -6,6 +6,7 @@ The same cases run on the interpreter and on the simulated core.
 import numpy as np
 import pytest
 
+from eftrain import layers
 from eftrain.driver import DeviceProgramError, Driver
 from eftrain.pack import program
 from eftrain_hdl import isa
@@ -92,3 +93,13 @@ def check_error(device, name):
     driver.write(device.memory_base, values)
     run(driver, copy_pass(device), END)
     assert driver.read(device.memory_base + RESULT, len(values)) == values
+
+
+def check_label_error(device):
+    """A label that is no class stops the LOSS; the next one runs."""
+    logits = np.zeros((2, 3), np.float32)
+    with pytest.raises(DeviceProgramError) as error:
+        layers.softmax_cross_entropy(device, logits, np.array([1, 3]))
+    assert error.value.code is ErrorCode.LABEL_OUT_OF_RANGE
+    loss, _, _ = layers.softmax_cross_entropy(device, logits, np.array([1, 2]))
+    assert abs(loss - np.log(3)) < 1e-5

@@ -9,7 +9,9 @@ from eftrain.errors import UserError
 from eftrain.graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
 from eftrain.import_torch import from_torch
 from eftrain.optim import SGD
+from eftrain.plan.schedule import Schedule
 from eftrain.trainer import Trainer
+from eftrain_hdl.config import CoreConfig
 
 LAYERS = [Conv2d(1, 3, 3), ReLU(), MaxPool2d(2), Flatten(), Linear(12, 4)]
 
@@ -130,6 +132,14 @@ def test_optimizers(sizes):
     assert_sentence(error)
 
 
+def test_trainers(make_device):
+    net = Graph((1, 6, 6), LAYERS)
+    with pytest.raises(UserError, match="seed is -1; give an integer of 0 or more"):
+        Trainer(net, make_device(), seed=-1)
+    with pytest.raises(UserError, match="optimizer is Adam"):
+        Trainer(net, make_device(), torch.optim.Adam([torch.zeros(1, requires_grad=True)]))
+
+
 def test_fit_needs_an_optimizer(make_device):
     with pytest.raises(UserError, match="no optimizer"):
         Trainer(Graph((1, 6, 6), LAYERS), make_device()).fit(*good())
@@ -148,6 +158,12 @@ def test_too_many_classes(make_device):
     net = Graph((1, 6, 6), [Flatten(), Linear(36, 65)])
     with pytest.raises(UserError, match="65 classes"):
         Trainer(net, make_device(max_classes=64)).predict(good()[0])
+
+
+def test_more_blocks_than_a_descriptor_holds():
+    net = Graph((4, 300, 300), [Flatten(), Linear(360_000, 2)])
+    with pytest.raises(UserError, match=r"layer 1 \(Linear\) has 90000 channel blocks of 4"):
+        Schedule(net, CoreConfig.parse("4x4"))
 
 
 def test_scores_that_are_a_flattened_map(make_device):

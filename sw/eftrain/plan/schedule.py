@@ -17,6 +17,9 @@ from .tiling import choose
 INPUT, LABELS, RECORDS, LOGITS = "input", "labels", "records", "logits"
 """Tensors that a program replaces section by section; every other name is one region."""
 
+MAX_BLOCKS = (1 << 16) - 1
+"""Channel blocks a descriptor can say."""
+
 MOMENTUM = "momentum."
 GRADIENT = "gradient."
 
@@ -97,6 +100,8 @@ def lower(graph, group):
         stages.append(Stage(index, layer, x, y, isinstance(layer, ReLU)))
         x = y
     _check_scores(stages[-1], graph)
+    for stage in stages:
+        _check_blocks(stage)
     return stages
 
 
@@ -112,6 +117,17 @@ def _check_scores(stage, graph):
         raise UserError(
             f"{stage.name} gives pictures {stage.y.shape} as class scores; add a Linear layer "
             "after the Flatten."
+        )
+
+
+def _check_blocks(stage):
+    blocks = stage.y.blocks
+    if stage.trainable:
+        blocks = max(blocks, stage.weight_tensor().in_blocks)
+    if blocks > MAX_BLOCKS:
+        raise UserError(
+            f"{stage.name} has {blocks} channel blocks of {stage.x.group}; a descriptor holds "
+            f"{MAX_BLOCKS}, so pool before it or use a larger array."
         )
 
 

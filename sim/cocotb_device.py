@@ -1,0 +1,217 @@
+"""The whole core under cocotb, as a device that the host package's own driver can use.
+
+Register accesses and memory go through cocotbext-axi, whose models of AXI share nothing with those
+of the C++ harness. The host package is ordinary blocking Python, so it runs in a thread of its own
+while simulated time passes in the cocotb tasks that it waits for::
+
+    device = CocotbDevice(dut)
+    await device.reset()
+    await cocotb.bridge(train)(device)
+"""
+
+import logging
+import os
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, First, RisingEdge
+from cocotb_tools.runner import get_runner
+from cocotbext.axi import (
+    AxiLiteBus,
+    AxiLiteMaster,
+    AxiRamRead,
+    AxiRamWrite,
+    AxiReadBus,
+    AxiResp,
+    AxiWriteBus,
+)
+
+from eftrain.devices import Device, DeviceError
+from sim import build as model_build
+from sim import cocotb_build
+from sim.toolchain import verilator_environment
+
+__all__ = ["CocotbDevice", "build_core"]
+
+_WORD_BYTES = 4
+_VERILATOR_ARGUMENTS = (
+    *cocotb_build._VERILATOR_ARGUMENTS,
+    "-O3",
+    "--no-assert",
+    # Files of a size that compiles in seconds, to use all processors.
+    "--output-split", "20000",
+    # cocotb makes every signal public, which trebles a model of this size: the ports are enough.
+    "--no-public-flat-rw",
+    "--public-depth", "1",
+)  # fmt: skip
+
+
+class CocotbDevice(Device):
+    """A core whose ports are those of :class:`eftrain_hdl.core.Core`.
+
+    The methods of :class:`~eftrain.devices.Device` block; call them in a function that
+    :func:`cocotb.bridge` made.
+
+    Parameters
+    ----------
+    dut : cocotb handle
+        The core. Its clock is started here.
+    memory_base, memory_size : :class:`int`
+        Address of the first byte of memory, a multiple of the number of bytes.
+    """
+
+    name = "cocotb"
+
+    def __init__(self, dut, *, memory_base=0x1000_0000, memory_size=1 << 20):
+        if memory_base % memory_size:
+            raise ValueError(
+                f"memory_base 0x{memory_base:x} must be a multiple of memory_size {memory_size}."
+            )
+        # A line for every burst otherwise.
+        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
+        self.memory_base = memory_base
+        self.memory_size = memory_size
+        self._dut = dut
+        self._memory = bytearray(memory_size)
+        dut.aresetn.value = 0
+        cocotb.start_soon(Clock(dut.aclk, 10, unit="ns").start())
+
+        def attach(model, bus, prefix, **arguments):
+            return model(
+                bus.from_prefix(dut, prefix), dut.aclk, dut.aresetn, False, **arguments
+            )
+
+        self._control = attach(AxiLiteMaster, AxiLiteBus, "s_axi_ctrl")
+        # The models take an address modulo the size of their memory.
+        self._readers = [
+            attach(AxiRamRead, AxiReadBus, f"m_axi_{name}", mem=self._memory)
+            for name in ("stationary", "stream", "side")
+        ]
+        self._writer = attach(AxiRamWrite, AxiWriteBus, "m_axi_write", mem=self._memory)
+
+    async def reset(self, cycles=8):
+        """Hold the hardware reset for some cycles. Memory keeps what it holds."""
+        self._dut.aresetn.value = 0
+        await ClockCycles(self._dut.aclk, cycles)
+        self._dut.aresetn.value = 1
+        await ClockCycles(self._dut.aclk, 2)
+
+    def set_stalls(self, rng, probability):
+        """Hold every channel of every bus back in random cycles.
+
+        Parameters
+        ----------
+        rng : :class:`random.Random`
+        probability : :class:`float`
+            0 (never) to below 1.
+        """
+
+        def pauses(seed):
+            own = type(rng)(seed)
+            while True:
+                yield own.random() < probability
+
+        for channel in self._channels():
+            channel.set_pause_generator(pauses(rng.getrandbits(32)))
+
+    def _channels(self):
+        control = self._control
+        for interface in (control.write_if, self._writer):
+            yield from (interface.aw_channel, interface.w_channel, interface.b_channel)
+        for interface in (control.read_if, *self._readers):
+            yield from (interface.ar_channel, interface.r_channel)
+
+    @cocotb.resume
+    async def read_register(self, address):
+        answer = await self._control.read(address, _WORD_BYTES)
+        self._check(answer.resp, "read", address)
+        return int.from_bytes(answer.data, "little")
+
+    @cocotb.resume
+    async def write_register(self, address, value):
+        answer = await self._control.write(address, value.to_bytes(_WORD_BYTES, "little"))
+        self._check(answer.resp, "write", address)
+
+    @cocotb.resume
+    async def wait(self, cycles):
+        irq, clock = self._dut.irq, self._dut.aclk
+        if not irq.value:
+            await First(RisingEdge(irq), ClockCycles(clock, cycles))
+        return bool(irq.value)
+
+    def read_memory(self, address, size):
+        begin = self._offset(address, size)
+        return bytes(self._memory[begin : begin + size])
+
+    def write_memory(self, address, data):
+        data = memoryview(data).cast("B")
+        begin = self._offset(address, len(data))
+        self._memory[begin : begin + len(data)] = data
+
+    def close(self):
+        pass
+
+    def _offset(self, address, size):
+        self.check_range(address, size)
+        return address - self.memory_base
+
+    def _check(self, response, kind, address):
+        if response != AxiResp.OKAY:
+            raise DeviceError(
+                f"The core answered {AxiResp(response).name} to the {kind} of register "
+                f"0x{address:03x}."
+            )
+
+
+def build_core(config):
+    """Build a core for cocotb with Verilator, or find the one built before.
+
+    The Verilog is the very text that :func:`sim.build.build_model` made for this configuration, if
+    it did: generating it takes as long as compiling it.
+
+    Parameters
+    ----------
+    config : :class:`eftrain_hdl.config.CoreConfig`
+
+    Returns
+    -------
+    :class:`sim.cocotb_build.CocotbModel`
+
+    Raises
+    ------
+    :exc:`sim.toolchain.ToolchainError`, :exc:`sim.cocotb_build.CocotbFailure`
+        As for :func:`sim.cocotb_build.build_model`.
+    """
+    text = model_build._known_verilog(
+        model_build.cache_folder(), model_build._hash_of_sources(config)
+    ) or model_build._generate_verilog(config)
+    directory = cocotb_build.BUILD_ROOT / f"core_{config.name}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with cocotb_build._locked(directory / "build.lock"), verilator_environment():
+        return _build(text, config.name, directory)
+
+
+def _build(text, toplevel, directory):
+    source, log = directory / f"{toplevel}.v", directory / "build.log"
+    if not source.is_file() or source.read_text() != text:
+        source.write_text(text)
+        # A precompiled header of an earlier build would be taken for the present one.
+        for stale in directory.glob("*.gch"):
+            stale.unlink()
+    runner = get_runner("verilator")
+    try:
+        runner.build(
+            sources=[source],
+            hdl_toplevel=toplevel,
+            build_dir=directory,
+            build_args=_VERILATOR_ARGUMENTS,
+            timescale=("1ns", "1ps"),
+            log_file=log,
+        )
+    except (RuntimeError, SystemExit):
+        pass  # What follows says what is missing.
+    if not os.access(directory / toplevel, os.X_OK):
+        raise cocotb_build.CocotbFailure(
+            f"The build of {toplevel} failed (log {log}):\n{cocotb_build._last_lines(log)}"
+        )
+    return cocotb_build.CocotbModel(runner, toplevel=toplevel, directory=directory)

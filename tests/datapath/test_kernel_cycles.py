@@ -1,0 +1,65 @@
+# amaranth: UnusedElaboratable=no
+"""The kernel under cocotb: bits against numpy, and what happens in which cycle."""
+
+import pytest
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out, connect, flipped
+
+from eftrain_hdl.config import CoreConfig
+from eftrain_hdl.datapath.kernel import Kernel
+from eftrain_hdl.memory import FlatPorts
+from sim.cocotb_build import build_model
+
+TESTBENCH = "sim.testbenches.tb_kernel"
+CONFIG = CoreConfig(
+    rows=4, lanes=4, stream_depth=128, stationary_depth=128, accumulator_depth=128
+)
+
+
+class KernelBench(wiring.Component):
+    """The kernel, and its events packed into one port, so that a cycle costs one read."""
+
+    def __init__(self, config):
+        self._kernel = Kernel(config)
+        super().__init__({**self._kernel.signature.members, "trace": Out(7)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.kernel = kernel = self._kernel
+        for name in ("steps", "finished_steps", "stationary", "streamed", "o"):
+            connect(m, flipped(getattr(self, name)), getattr(kernel, name))
+        m.d.comb += kernel.descriptor.eq(self.descriptor)
+        for name in ("final", "ready", "active", *Kernel.EVENTS):
+            m.d.comb += getattr(self, name).eq(getattr(kernel, name))
+        # The order of Event in the testbench.
+        m.d.comb += self.trace.eq(
+            Cat(
+                kernel.active,
+                *(getattr(kernel, name) for name in Kernel.EVENTS),
+                kernel.o.valid & kernel.o.ready,
+                kernel.final,
+            )
+        )
+        return m
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(FlatPorts(KernelBench(CONFIG)), name="kernel_4x4")
+
+
+@pytest.mark.parametrize(
+    "testcase",
+    [
+        "results",
+        "random_stalls",
+        "no_bubble_between_sweeps",
+        "tiles_back_to_back",
+        "latency_to_first_beat",
+        "short_sweeps",
+        "hazard_period",
+    ],
+)
+def test_kernel(model, testcase):
+    assert model.run(TESTBENCH, testcase=testcase) == 1
