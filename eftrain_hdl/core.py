@@ -378,5 +378,11 @@ class Core(wiring.Component):
         m.d.comb += [unreset.clk.eq(self.aclk), sync.clk.eq(self.aclk), sync.rst.eq(reset)]
         for name, member in self._flat.signature.members.items():
             inner, outer = getattr(self._flat, name), getattr(self, name)
-            m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
+            if member.flow is In:
+                m.d.comb += inner.eq(outer)
+            elif name.startswith("s_axi_ctrl_") and name.endswith("ready"):
+                # Nothing is accepted in the cycle in which the registered reset still lasts.
+                m.d.comb += outer.eq(inner & ~reset)
+            else:
+                m.d.comb += outer.eq(inner)
         return m

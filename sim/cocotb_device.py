@@ -6,7 +6,7 @@ while simulated time passes in the cocotb tasks that it waits for::
 
     device = CocotbDevice(dut)
     await device.reset()
-    await cocotb.bridge(train)(device)
+    await bridge(train)(device)
 """
 
 import logging
@@ -14,6 +14,7 @@ import os
 
 import cocotb
 from cocotb.clock import Clock
+from cocotb.task import resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotb_tools.runner import get_runner
 from cocotbext.axi import (
@@ -50,7 +51,7 @@ class CocotbDevice(Device):
     """A core whose ports are those of :class:`eftrain_hdl.core.Core`.
 
     The methods of :class:`~eftrain.devices.Device` block; call them in a function that
-    :func:`cocotb.bridge` made.
+    :func:`cocotb.task.bridge` made.
 
     Parameters
     ----------
@@ -121,18 +122,18 @@ class CocotbDevice(Device):
         for interface in (control.read_if, *self._readers):
             yield from (interface.ar_channel, interface.r_channel)
 
-    @cocotb.resume
+    @resume
     async def read_register(self, address):
         answer = await self._control.read(address, _WORD_BYTES)
         self._check(answer.resp, "read", address)
         return int.from_bytes(answer.data, "little")
 
-    @cocotb.resume
+    @resume
     async def write_register(self, address, value):
         answer = await self._control.write(address, value.to_bytes(_WORD_BYTES, "little"))
         self._check(answer.resp, "write", address)
 
-    @cocotb.resume
+    @resume
     async def wait(self, cycles):
         irq, clock = self._dut.irq, self._dut.aclk
         if not irq.value:

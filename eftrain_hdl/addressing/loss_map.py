@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from ..control.descriptor import descriptor_layout
 from ..isa import Flag
+from ..records import pack
 from .run_generator import LEVELS, request_layout
 
 __all__ = ["LossMap"]
@@ -60,31 +61,20 @@ class LossMap(wiring.Component):
             pending["logits"] | pending["labels"] | pending["gradient"] | pending["record"]
         )
 
-        def matrix(port, base):
-            """One run an image."""
-            m.d.comb += [
-                port.base.eq(base),
-                port.level[LEVELS - 1].count.eq(d.images),
-                port.level[LEVELS - 1].stride.eq(row_bytes),
-                port.beats.eq(beats),
-            ]
+        def box(base, runs, stride, beats):
+            levels = [{"count": 1}] * (LEVELS - 1) + [{"count": runs, "stride": stride}]
+            return pack(
+                self.logits.payload.shape(), {"base": base, "level": levels, "beats": beats}
+            )
 
-        def single(port, base, count):
-            m.d.comb += [
-                port.base.eq(base),
-                port.level[LEVELS - 1].count.eq(1),
-                port.beats.eq(count),
-            ]
-
-        for port in (self.logits, self.labels, self.output):
-            for level in range(LEVELS - 1):
-                m.d.comb += port.payload.level[level].count.eq(1)
-        matrix(self.logits.payload, d.stream_base)
-        single(self.labels.payload, d.side_base, (d.images + 3) >> 2)
-        with m.If(pending["gradient"]):
-            matrix(self.output.payload, d.output_base)
-        with m.Else():
-            single(self.output.payload, d.bias_base, 1)
+        # Matrices of classes are read and written one run an image.
+        gradient = box(d.output_base, d.images, row_bytes, beats)
+        record = box(d.bias_base, 1, 0, 1)
+        m.d.comb += [
+            self.logits.payload.eq(box(d.stream_base, d.images, row_bytes, beats)),
+            self.labels.payload.eq(box(d.side_base, 1, 0, (d.images + 3) >> 2)),
+            self.output.payload.eq(Mux(pending["gradient"], gradient, record)),
+        ]
         m.d.comb += [
             self.logits.valid.eq(pending["logits"]),
             self.labels.valid.eq(pending["labels"]),

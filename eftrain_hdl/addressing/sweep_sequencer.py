@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 
 from ..control.descriptor import descriptor_layout
 from ..isa import Flag, Opcode
+from ..records import pack
 from .sweep import LoadOp, load_layout, sweep_layout
 from .tap_range import TapRange, tap_layout
 from .tile import TILE_BITS, tile_layout
@@ -57,26 +58,26 @@ class SweepSequencer(wiring.Component):
         is_pass = d.opcode == Opcode.PASS
 
         load = Signal(load_layout())
-        sweep = Signal(sweep_layout())
         load_valid = Signal()
         sweep_valid = Signal()
         room = Signal()
-        queues = []
-        for name, record, valid, port in (
-            ("load_queue", load, load_valid, self.load),
-            ("sweep_queue", sweep, sweep_valid, self.sweep),
+        queues = {}
+        for name, layout, valid, port in (
+            ("load", load_layout(), load_valid, self.load),
+            ("sweep", sweep_layout(), sweep_valid, self.sweep),
         ):
-            queue = SyncFIFO(width=len(record.as_value()), depth=_QUEUE)
-            m.submodules[name] = queue
-            queues.append(queue)
+            queues[name] = queue = SyncFIFO(width=layout.size, depth=_QUEUE)
+            m.submodules[f"{name}_queue"] = queue
             m.d.comb += [
-                queue.w_data.eq(record),
                 queue.w_en.eq(valid),
                 port.payload.eq(queue.r_data),
                 port.valid.eq(queue.r_rdy),
                 queue.r_en.eq(port.ready),
             ]
-        m.d.comb += room.eq(queues[0].w_rdy & queues[1].w_rdy)
+        m.d.comb += [
+            queues["load"].w_data.eq(load),
+            room.eq(queues["load"].w_rdy & queues["sweep"].w_rdy),
+        ]
 
         # -- bounds of the current tap -------------------------------------------------------------
         tap_row = Signal(4)
@@ -126,42 +127,47 @@ class SweepSequencer(wiring.Component):
             load.image_stride.eq(tile.big_area),
             load.col_stride.eq(d.stride_cols),
         ]
-        level = sweep.nest.level
-        start = sweep.nest.start
-        m.d.comb += sweep.swap_inner.eq(is_wu)
-        with m.If(is_wu):
-            m.d.comb += [
-                level[0].count.eq(Mux(bias_tap, tile.rows.small, rows.count)),
-                level[0].stride.a0.eq(small_pitch),
-                # Left alone, these bits become an `always @*` that reads nothing and never runs.
-                level[0].stride.a1.eq(0),
-                level[1].count.eq(tile.groups),
-                level[1].stride.a0.eq(group),
-                level[2].count.eq(tile.out_blocks),
-                level[2].stride.a0.eq(tile.pixel_vectors),
-                level[2].stride.a1.eq(tile.block_vectors),
-                level[3].count.eq(group),
-                level[3].stride.a0.eq(1),
-                level[3].stride.a1.eq(1),
-                start.a0.eq(Mux(bias_tap, 0, small_row)),
-                start.a1.eq(tap_offset),
-            ]
-        with m.Else():
-            big = (tile.big_area, big_step, d.stride_cols[:3], big_row + cols.big)
-            small = (tile.small_area, tile.cols.small, 1, small_row + cols.small)
-            for index, (count, in_big, in_small) in enumerate(
-                zip((tile.images, rows.count, cols.count), big, small, strict=False), start=1
-            ):
-                m.d.comb += [
-                    level[index].count.eq(count),
-                    level[index].stride.a0.eq(Mux(is_bp, in_small, in_big)),
-                    level[index].stride.a1.eq(Mux(is_bp, in_big, in_small)),
-                ]
-            m.d.comb += [
-                level[0].count.eq(1),
-                start.a0.eq(Mux(is_bp, small[3], big[3])),
-                start.a1.eq(Mux(is_bp, big[3], small[3]) + block_offset),
-            ]
+        by_groups = {
+            "start": {"a0": Mux(bias_tap, 0, small_row), "a1": tap_offset},
+            "level": [
+                {"count": load.rows, "stride": {"a0": small_pitch}},
+                {"count": tile.groups, "stride": {"a0": group}},
+                {
+                    "count": tile.out_blocks,
+                    "stride": {"a0": tile.pixel_vectors, "a1": tile.block_vectors},
+                },
+                {"count": group, "stride": {"a0": 1, "a1": 1}},
+            ],
+        }
+        counts = (tile.images, rows.count, cols.count)
+        big = (tile.big_area, big_step, d.stride_cols[:3], big_row + cols.big)
+        small = (tile.small_area, tile.cols.small, 1, small_row + cols.small)
+        *strides, start = [
+            (Mux(is_bp, s, b), Mux(is_bp, b, s)) for s, b in zip(small, big, strict=True)
+        ]
+        by_pixels = {
+            "start": {"a0": start[0], "a1": start[1] + block_offset},
+            "level": [
+                {"count": 1},
+                *(
+                    {"count": count, "stride": {"a0": stride[0], "a1": stride[1]}}
+                    for count, stride in zip(counts, strides, strict=True)
+                ),
+            ],
+        }
+        nest = sweep_layout()["nest"].shape
+        ends = Signal()
+        sweep = pack(
+            sweep_layout(),
+            {
+                "nest": Mux(is_wu, pack(nest, by_groups), pack(nest, by_pixels)),
+                "swap_inner": is_wu,
+                "end": ends,
+                "commit": tile.last,
+                "release": tile.stream_vectors,
+            },
+        )
+        m.d.comb += queues["sweep"].w_data.eq(sweep)
 
         last_col = tap_col == d.kernel_cols - 1
         last_row = tap_row == d.kernel_rows - 1
@@ -230,9 +236,7 @@ class SweepSequencer(wiring.Component):
                     load.op.eq(LoadOp.RELEASE),
                     load.offset.eq(tile.stationary_vectors),
                     load_valid.eq(room & is_wu),
-                    sweep.end.eq(1),
-                    sweep.commit.eq(tile.last),
-                    sweep.release.eq(tile.stream_vectors),
+                    ends.eq(1),
                     sweep_valid.eq(room),
                 ]
                 with m.If(room):

@@ -9,6 +9,7 @@ import random
 
 import cocotb
 import numpy as np
+from cocotb.task import bridge
 
 from eftrain.graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
 from eftrain.optim import SGD
@@ -68,7 +69,7 @@ async def _train_and_compare(dut, probability):
     if probability:
         device.set_stalls(random.Random(SEED), probability)
     await device.reset()
-    found = await cocotb.bridge(train)(device)
+    found = await bridge(train)(device)
     assert_same_bits(found, os.environ["EXPECTED"])
 
 

@@ -9,9 +9,7 @@ def _array(value, what):
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(
-            f"{what} is ragged; give all samples the same shape."
-        ) from error
+        raise UserError(f"{what} is ragged; give all samples the same shape.") from error
     if array.dtype == object:
         raise UserError(f"{what} is ragged or not numeric; give one array of numbers.")
     if array.ndim == 0 or array.size == 0:

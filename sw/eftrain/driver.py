@@ -95,7 +95,8 @@ class Driver:
     def _capabilities(self):
         array, number_format = self._fields("ARRAY"), self._fields("FORMAT")
         return CoreConfig(
-            rows=array["rows"], lanes=array["lanes"],
+            rows=array["rows"],
+            lanes=array["lanes"],
             format=isa.Format(number_format["format"]).name.lower(),
             stream_depth=self._read("STREAM_DEPTH"),
             stationary_depth=self._read("STATIONARY_DEPTH"),
@@ -106,7 +107,12 @@ class Driver:
     def require(self, config):
         """Raise ``DeviceError`` unless the device has the sizes a program was planned for."""
         names = (
-            "rows", "lanes", "format", "stream_depth", "stationary_depth", "accumulator_depth",
+            "rows",
+            "lanes",
+            "format",
+            "stream_depth",
+            "stationary_depth",
+            "accumulator_depth",
             "max_classes",
         )
         for name in names:
@@ -225,8 +231,10 @@ class Driver:
     def _program_error(self):
         fields = self._fields("ERROR")
         error = DeviceProgramError(
-            isa.ErrorCode(fields["code"]), isa.ErrorUnit(fields["unit"]),
-            self._read("ERROR_DESCRIPTOR"), self.device.name,
+            isa.ErrorCode(fields["code"]),
+            isa.ErrorUnit(fields["unit"]),
+            self._read("ERROR_DESCRIPTOR"),
+            self.device.name,
         )
         self.reset()
         return error

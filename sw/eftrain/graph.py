@@ -3,7 +3,6 @@
 Layers say nothing about the device; ``plan`` turns them into passes.
 """
 
-import hashlib
 from dataclasses import dataclass
 from math import prod
 
@@ -45,9 +44,7 @@ class Conv2d:
 
     def __post_init__(self):
         for name in ("in_channels", "out_channels"):
-            object.__setattr__(
-                self, name, _positive(getattr(self, name), f"Conv2d {name}")
-            )
+            object.__setattr__(self, name, _positive(getattr(self, name), f"Conv2d {name}"))
         for name in ("kernel_size", "stride", "padding"):
             object.__setattr__(self, name, _pair(getattr(self, name), f"Conv2d {name}"))
         object.__setattr__(self, "bias", bool(self.bias))
@@ -64,9 +61,7 @@ class Conv2d:
             return f"takes {self.in_channels} channels but receives {shape[0]}"
         sizes = []
         for axis, size in zip(("rows", "columns"), range(2), strict=True):
-            kernel, stride, pad = (
-                self.kernel_size[size], self.stride[size], self.padding[size]
-            )
+            kernel, stride, pad = (self.kernel_size[size], self.stride[size], self.padding[size])
             if not 1 <= kernel <= MAX_KERNEL:
                 return f"has {kernel} kernel {axis}; the device takes 1 to {MAX_KERNEL}"
             if not 1 <= stride <= MAX_STRIDE:
@@ -95,9 +90,7 @@ class Linear:
 
     def __post_init__(self):
         for name in ("in_features", "out_features"):
-            object.__setattr__(
-                self, name, _positive(getattr(self, name), f"Linear {name}")
-            )
+            object.__setattr__(self, name, _positive(getattr(self, name), f"Linear {name}"))
         object.__setattr__(self, "bias", bool(self.bias))
 
     @property
@@ -201,9 +194,7 @@ class Graph:
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, LAYERS):
                 kinds = ", ".join(kind.__name__ for kind in LAYERS)
-                raise UserError(
-                    f"{layer_name(index, layer)} is not supported; use {kinds}."
-                )
+                raise UserError(f"{layer_name(index, layer)} is not supported; use {kinds}.")
             shape = layer.output_shape(shape)
             if isinstance(shape, str):
                 raise UserError(f"{layer_name(index, layer)} {shape}.")
@@ -228,10 +219,6 @@ class Graph:
     def parameter_shapes(self):
         """Name to shape of every weight and bias, in layer order."""
         return parameter_shapes(self.layers)
-
-    @property
-    def fingerprint(self):
-        return fingerprint(self.layers)
 
     def _checked(self, weights):
         expected = self.parameter_shapes
@@ -262,11 +249,6 @@ def describe(layers):
     return " > ".join(repr(layer) for layer in layers)
 
 
-def fingerprint(layers):
-    """Hash that tells the weights of one network from those of another."""
-    return hashlib.sha256(describe(layers).encode()).hexdigest()[:16]
-
-
 def initial_weights(layers, seed):
     """PyTorch's default initialisation: uniform within 1/sqrt(fan in), as fp32 arrays by name."""
     generator = np.random.default_rng(seed)
@@ -274,6 +256,6 @@ def initial_weights(layers, seed):
     weights = {}
     for name, shape in shapes.items():
         fan_in = prod(shapes[name.replace("bias", "weight")][1:])
-        bound = fan_in ** -0.5
+        bound = fan_in**-0.5
         weights[name] = generator.uniform(-bound, bound, shape).astype(np.float32)
     return weights

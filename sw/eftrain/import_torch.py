@@ -63,7 +63,11 @@ def _convert(index, child, nn):
             raise UserError(f"{where} has padding='same'; give the padding as a number.")
         padding = 0 if child.padding == "valid" else child.padding
         return Conv2d(
-            child.in_channels, child.out_channels, child.kernel_size, child.stride, padding,
+            child.in_channels,
+            child.out_channels,
+            child.kernel_size,
+            child.stride,
+            padding,
             child.bias is not None,
         )
     if isinstance(child, nn.Linear):
@@ -81,6 +85,4 @@ def _convert(index, child, nn):
         require("start_dim", 1)
         require("end_dim", -1)
         return Flatten()
-    raise UserError(
-        f"{where} is not supported; use Conv2d, ReLU, MaxPool2d, Flatten or Linear."
-    )
+    raise UserError(f"{where} is not supported; use Conv2d, ReLU, MaxPool2d, Flatten or Linear.")

@@ -147,8 +147,7 @@ class Job:
         advance = program.Advance(
             input=section.batch * schedule.input_map.image_bytes,
             labels=0 if predicting else label_bytes(section.batch),
-            results=section.batch * schedule.logits_map.image_bytes if predicting
-            else RECORD_BYTES,
+            results=section.batch * schedule.logits_map.image_bytes if predicting else RECORD_BYTES,
         )
         yield from program.epochs(section.epochs, section.samples, section.batch, advance, step)
 
@@ -188,9 +187,11 @@ class Job:
         for address, data in self.uploads(parameters, momentum, datasets):
             driver.write(address, data)
         return driver.run(
-            self.memory.address(PROGRAM), self.descriptors,
+            self.memory.address(PROGRAM),
+            self.descriptors,
             window=(self.memory.base, self.memory.limit),
-            records=(self.memory.address(RECORDS), self.steps), on_record=on_record,
+            records=(self.memory.address(RECORDS), self.steps),
+            on_record=on_record,
         )
 
     def parameters(self, driver):

@@ -84,9 +84,7 @@ def conv_update(device, x, dy, parameters, momentum, sgd, stride=1, padding=0, t
     run(layer_pass, tile)
     new = unpack_parameters([stage], run.bytes)
     moved = unpack_parameters([stage], lambda name: run.bytes(MOMENTUM + name))
-    return tuple(
-        (values[stage.weight], values.get(stage.bias)) for values in (new, moved)
-    )
+    return tuple((values[stage.weight], values.get(stage.bias)) for values in (new, moved))
 
 
 def max_pool(device, x, tile=None):
@@ -121,9 +119,7 @@ def softmax_cross_entropy(device, logits, labels):
     run.result(gradient)
     run.tensors["labels"] = pack_labels(labels, len(labels))
     run.tensors["record"] = bytes(RECORD_BYTES)
-    layer_pass = passes.loss(
-        len(logits), logits.shape[1], scores, "labels", "record", gradient
-    )
+    layer_pass = passes.loss(len(logits), logits.shape[1], scores, "labels", "record", gradient)
     result = run(layer_pass, None).map(gradient)[:, :, 0, 0]
     record = unpack_records(run.bytes("record"))[0]
     return float(record["loss"]), int(record["correct"]), result
@@ -185,8 +181,10 @@ class _Run:
             self.driver.write(self.memory.address(name), data)
         records = (addresses["record"], 1) if "record" in addresses else (0, 0)
         self.outcome = self.driver.run(
-            address, len(code) // DESCRIPTOR_BYTES,
-            window=(self.memory.base, self.memory.limit), records=records,
+            address,
+            len(code) // DESCRIPTOR_BYTES,
+            window=(self.memory.base, self.memory.limit),
+            records=records,
         )
         return self
 

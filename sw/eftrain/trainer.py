@@ -103,8 +103,12 @@ class Trainer:
         self._momentum = job.momentum(self.driver) or None
         scores = {name: summary(steps[name]) for name in sections if name != "train"}
         return History(
-            steps["train"], scores.get("before"), scores.get("after"), outcome.cycles,
-            job.dense_macs, outcome.nonfinite,
+            steps["train"],
+            scores.get("before"),
+            scores.get("after"),
+            outcome.cycles,
+            job.dense_macs,
+            outcome.nonfinite,
         )
 
     def evaluate(self, x, y, batch_size=64, on_step=None):
@@ -156,7 +160,8 @@ class Trainer:
         }
         places = [
             partial(Step, name, number // section.batches + 1, number + 1)
-            for name, section in sections.items() for number in range(section.steps)
+            for name, section in sections.items()
+            for number in range(section.steps)
         ]
         steps = {name: [] for name in sections}
 

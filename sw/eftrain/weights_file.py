@@ -1,11 +1,11 @@
-"""Weight files: safetensors with the network's fingerprint in the metadata."""
+"""Weight files: safetensors with a description of the network in the metadata."""
 
 from pathlib import Path
 
 import numpy as np
 
 from .errors import UserError
-from .graph import describe, fingerprint, parameter_shapes
+from .graph import describe, parameter_shapes
 
 
 def save_weights(path, layers, values):
@@ -18,7 +18,8 @@ def save_weights(path, layers, values):
     """
     from safetensors.numpy import save
 
-    metadata = {"network": describe(layers), "fingerprint": fingerprint(layers)}
+    # One key only: safetensors writes several in no fixed order; equal weights give equal files.
+    metadata = {"network": describe(layers)}
     try:
         Path(path).write_bytes(save(values, metadata))
     except OSError as error:
@@ -30,7 +31,7 @@ def save_weights(path, layers, values):
 def load_weights(path, layers):
     """Read the weights of this network: name to fp32 array.
 
-    Files without a fingerprint, as other programs write them, are accepted if all names and shapes
+    Files without a description, as other programs write them, are accepted if all names and shapes
     are those of the network.
 
     Raises
@@ -51,9 +52,9 @@ def load_weights(path, layers):
             f"{path} is not a readable safetensors file; save it again with Trainer.save."
         ) from error
     expected = parameter_shapes(layers)
-    marked = metadata.get("fingerprint", fingerprint(layers))
+    described = metadata.get("network", describe(layers))
     shapes = {name: value.shape for name, value in values.items()}
-    if marked != fingerprint(layers) or shapes != expected:
+    if described != describe(layers) or shapes != expected:
         other = f" ({metadata['network']})" if "network" in metadata else ""
         raise UserError(
             f"{path} holds the weights of another network{other}; load it into that network or "

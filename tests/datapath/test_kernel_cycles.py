@@ -22,7 +22,7 @@ class KernelBench(wiring.Component):
 
     def __init__(self, config):
         self._kernel = Kernel(config)
-        super().__init__({**self._kernel.signature.members, "trace": Out(7)})
+        super().__init__({**self._kernel.signature.members, "events": Out(7)})
 
     def elaborate(self, platform):
         m = Module()
@@ -33,7 +33,7 @@ class KernelBench(wiring.Component):
         for name in ("final", "ready", "active", *Kernel.EVENTS):
             m.d.comb += getattr(self, name).eq(getattr(kernel, name))
         # The order of Event in the testbench.
-        m.d.comb += self.trace.eq(
+        m.d.comb += self.events.eq(
             Cat(
                 kernel.active,
                 *(getattr(kernel, name) for name in Kernel.EVENTS),
@@ -46,7 +46,9 @@ class KernelBench(wiring.Component):
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(FlatPorts(KernelBench(CONFIG)), name="kernel_4x4")
+    # C++ has its own `final`.
+    flat = FlatPorts(KernelBench(CONFIG), prefixes={"final": "finished"})
+    return build_model(flat, name="kernel_4x4")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ class Advance:
     def next(self, scale=1, results=None):
         """A NEXT that moves input and labels by ``scale`` batches, results by one or as given."""
         return isa.encode(
-            isa.Opcode.NEXT, increment_1=scale * self.input, increment_2=scale * self.labels,
+            isa.Opcode.NEXT,
+            increment_1=scale * self.input,
+            increment_2=scale * self.labels,
             increment_3=self.results if results is None else results,
         )
 
@@ -66,9 +68,12 @@ def encode_pass(layer_pass, slots):
 def _shape_fields(layer_pass):
     geometry, tile = layer_pass.geometry, layer_pass.tile
     fields = {
-        "images": geometry.images, "tile_images": tile.images,
-        "tile_rows": tile.rows, "tile_cols": tile.cols,
-        "out_blocks": layer_pass.out_blocks, "tile_out_blocks": tile.out_blocks,
+        "images": geometry.images,
+        "tile_images": tile.images,
+        "tile_rows": tile.rows,
+        "tile_cols": tile.cols,
+        "out_blocks": layer_pass.out_blocks,
+        "tile_out_blocks": tile.out_blocks,
         "in_blocks": layer_pass.in_blocks,
     }
     for name in ("kernel", "stride", "pad", "big", "small"):

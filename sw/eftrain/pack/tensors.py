@@ -15,7 +15,7 @@ def _grouped(array, axis, group):
     count = ceil_div(size, group)
     padding = [(0, 0)] * array.ndim
     padding[axis] = (0, count * group - size)
-    shape = (*array.shape[:axis], count, group, *array.shape[axis + 1:])
+    shape = (*array.shape[:axis], count, group, *array.shape[axis + 1 :])
     return np.pad(np.asarray(array, "<f4"), padding).reshape(shape)
 
 
@@ -76,8 +76,8 @@ def pack_labels(labels, batch):
     count = ceil_div(len(labels), batch)
     padded = np.zeros((count, stride), "<u4")
     for index in range(count):
-        part = labels[index * batch:(index + 1) * batch]
-        padded[index, :len(part)] = part
+        part = labels[index * batch : (index + 1) * batch]
+        padded[index, : len(part)] = part
     return padded.tobytes()
 
 

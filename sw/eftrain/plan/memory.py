@@ -61,8 +61,7 @@ class MemoryMap:
     def report(self):
         """``[{name, address, bytes}]`` in address order."""
         return [
-            {"name": r.name, "address": r.address, "bytes": r.nbytes}
-            for r in self.regions.values()
+            {"name": r.name, "address": r.address, "bytes": r.nbytes} for r in self.regions.values()
         ]
 
     def check(self):

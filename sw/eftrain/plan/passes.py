@@ -81,11 +81,17 @@ def forward(matrix, x, y, relu=False, pool=False):
     flags |= {Flag.POOL} if pool else set()
     weights = matrix.weights
     return LayerPass(
-        Opcode.CONV_FP, matrix.layer, matrix.geometry, weights.out_blocks, weights.in_blocks,
+        Opcode.CONV_FP,
+        matrix.layer,
+        matrix.geometry,
+        weights.out_blocks,
+        weights.in_blocks,
         frozenset(flags),
         stream=matrix.input_operand(x),
         stationary=Operand(weights.name, weights.out_stride, weights.in_stride),
-        output=y.operand(), bias=matrix.bias, macs=matrix.macs,
+        output=y.operand(),
+        bias=matrix.bias,
+        macs=matrix.macs,
     )
 
 
@@ -93,13 +99,18 @@ def input_gradient(matrix, dy, dx, mask=None):
     """CONV_BP: gradient of the layer's input; zero where the map ``mask`` is not positive."""
     weights = matrix.weights
     return LayerPass(
-        Opcode.CONV_BP, matrix.layer, matrix.geometry, weights.in_blocks, weights.out_blocks,
+        Opcode.CONV_BP,
+        matrix.layer,
+        matrix.geometry,
+        weights.in_blocks,
+        weights.out_blocks,
         frozenset({Flag.SIDE_MASK} if mask else ()),
         stream=dy.operand(),
         # The result's blocks are those of n here, so the two weight strides trade places.
         stationary=Operand(weights.name, weights.in_stride, weights.out_stride),
         output=matrix.input_operand(dx),
-        side=matrix.input_operand(mask) if mask else None, macs=matrix.macs,
+        side=matrix.input_operand(mask) if mask else None,
+        macs=matrix.macs,
     )
 
 
@@ -128,19 +139,35 @@ def weight_gradient(matrix, x, dy, output, bias, update=None):
             side = Operand(momentum_tensor)
             bias_momentum = bias_momentum_tensor if bias else None
     return LayerPass(
-        Opcode.CONV_WU, matrix.layer, matrix.geometry, weights.out_blocks, weights.in_blocks,
+        Opcode.CONV_WU,
+        matrix.layer,
+        matrix.geometry,
+        weights.out_blocks,
+        weights.in_blocks,
         frozenset(flags),
-        stream=dy.operand(), stationary=matrix.input_operand(x),
+        stream=dy.operand(),
+        stationary=matrix.input_operand(x),
         output=Operand(output, weights.in_stride, weights.out_stride),
-        side=side, bias=bias, bias_momentum=bias_momentum, scalars=scalars, macs=matrix.macs,
+        side=side,
+        bias=bias,
+        bias_momentum=bias_momentum,
+        scalars=scalars,
+        macs=matrix.macs,
     )
 
 
 def _pass(layer, images, grid, source, result, flags, side=None):
     return LayerPass(
-        Opcode.PASS, layer, Geometry.pointwise(images, grid), source.blocks, 1,
-        frozenset(flags), stream=source.operand(), output=result.operand(),
-        side=side.operand() if side else None, scalars={"scale": 1.0},
+        Opcode.PASS,
+        layer,
+        Geometry.pointwise(images, grid),
+        source.blocks,
+        1,
+        frozenset(flags),
+        stream=source.operand(),
+        output=result.operand(),
+        side=side.operand() if side else None,
+        scalars={"scale": 1.0},
     )
 
 
@@ -172,9 +199,13 @@ def unpool(layer, images, dy, dx, activation, masked=False):
 def loss(images, classes, logits, labels, record, gradient=None):
     """LOSS: one result record at ``record``; the mean gradient of the logits if asked for."""
     return LayerPass(
-        Opcode.LOSS, "loss", flags=frozenset({Flag.GRADIENT} if gradient else ()),
-        stream=Operand(logits.name), output=Operand(gradient.name) if gradient else None,
-        side=Operand(labels), bias=record,
+        Opcode.LOSS,
+        "loss",
+        flags=frozenset({Flag.GRADIENT} if gradient else ()),
+        stream=Operand(logits.name),
+        output=Operand(gradient.name) if gradient else None,
+        side=Operand(labels),
+        bias=record,
         scalars={"images": images, "classes": classes, "scale": 1.0 / images},
     )
 

@@ -57,8 +57,11 @@ class Stage:
         layer, group = self.layer, self.x.group
         flat = isinstance(layer, Linear)
         return WeightTensor(
-            self.weight, self.y.blocks, self.x.flat_blocks if flat else self.x.blocks,
-            1 if flat else prod(layer.kernel_size), group,
+            self.weight,
+            self.y.blocks,
+            self.x.flat_blocks if flat else self.x.blocks,
+            1 if flat else prod(layer.kernel_size),
+            group,
         )
 
     def matrix(self, images):
@@ -68,8 +71,12 @@ class Stage:
             geometry = Geometry.pointwise(images, (1, 1))
         else:
             geometry = Geometry(
-                images=images, big=self.x.grid, small=self.y.grid, kernel=layer.kernel_size,
-                stride=layer.stride, pad=layer.padding,
+                images=images,
+                big=self.x.grid,
+                small=self.y.grid,
+                kernel=layer.kernel_size,
+                stride=layer.stride,
+                pad=layer.padding,
             )
         macs = images * prod(geometry.small) * prod(layer.weight_shape)
         return passes.Matrix(self.name, self.weight_tensor(), self.bias, geometry, flat, macs)
@@ -83,6 +90,7 @@ def lower(graph, group):
     list of Stage
         In forward order. The first stage's input is the tensor ``INPUT``.
     """
+
     def as_map(name, shape):
         return FeatureMap(name, shape if len(shape) == 3 else (*shape, 1, 1), group)
 
@@ -215,14 +223,18 @@ class Schedule:
             if position > first:
                 gradient = self._gradient(stage.x)
                 masked = self.stages[position - 1].relu
-                result.append(self._choose(
-                    self._input_gradient(stage, images, dy, gradient, masked)
-                ))
+                result.append(
+                    self._choose(self._input_gradient(stage, images, dy, gradient, masked))
+                )
             if stage.trainable:
                 update = (self.optimizer, MOMENTUM + stage.weight, MOMENTUM + f"{stage.index}.bias")
-                result.append(self._choose(passes.weight_gradient(
-                    stage.matrix(images), stage.x, dy, stage.weight, stage.bias, update
-                )))
+                result.append(
+                    self._choose(
+                        passes.weight_gradient(
+                            stage.matrix(images), stage.x, dy, stage.weight, stage.bias, update
+                        )
+                    )
+                )
         return result
 
     def tensors(self, images, training):
@@ -241,7 +253,7 @@ class Schedule:
                     if stage.bias:
                         sizes[prefix + stage.bias] = bias_bytes
         if training:
-            gradients = [self._gradient(stage.y) for stage in self.stages[self._first:]]
+            gradients = [self._gradient(stage.y) for stage in self.stages[self._first :]]
             raw = self._unmasked_gradient()
             for gradient in [*gradients, *([raw] if raw else [])]:
                 sizes[gradient.name] = images * gradient.image_bytes
@@ -250,7 +262,8 @@ class Schedule:
     def zeroed(self):
         """Gradients that un-pooling covers only in part; they must start as zeros."""
         return [
-            self._gradient(stage.x).name for stage in self.stages[self._first:]
+            self._gradient(stage.x).name
+            for stage in self.stages[self._first :]
             if isinstance(stage.layer, MaxPool2d) and any(size % 2 for size in stage.x.grid)
         ]
 
@@ -266,9 +279,7 @@ class Schedule:
         return FeatureMap(GRADIENT + "loss", y.shape, y.group) if self.stages[-1].relu else None
 
     def _loss(self, images, gradient):
-        return passes.loss(
-            images, self.graph.classes, self.logits_map, LABELS, RECORDS, gradient
-        )
+        return passes.loss(images, self.graph.classes, self.logits_map, LABELS, RECORDS, gradient)
 
     def _input_gradient(self, stage, images, dy, dx, masked):
         if isinstance(stage.layer, MaxPool2d):

@@ -59,7 +59,9 @@ def estimated_cycles(layer_pass, tile, config):
     rows, cols = layer_pass.grid
     out_tiles = ceil_div(layer_pass.out_blocks, tile.out_blocks)
     tiles = (
-        out_tiles * ceil_div(geometry.images, tile.images) * ceil_div(rows, tile.rows)
+        out_tiles
+        * ceil_div(geometry.images, tile.images)
+        * ceil_div(rows, tile.rows)
         * ceil_div(cols, tile.cols)
     )
     use = buffer_use(layer_pass, tile, config)
@@ -114,9 +116,7 @@ def _candidates(layer_pass, config, ring_share):
             continue
         for parts in range(1, cols // unit + 1):
             width = min(cols, align(ceil_div(cols, parts), unit))
-            height = _largest(
-                rows, lambda n, b=out_blocks, w=width: fits(Tile(b, 1, n, w)), unit
-            )
+            height = _largest(rows, lambda n, b=out_blocks, w=width: fits(Tile(b, 1, n, w)), unit)
             if height:
                 yield Tile(out_blocks, 1, _even_parts(rows, height, unit), width)
                 break
@@ -168,8 +168,10 @@ def clip(layer_pass, tile):
         rows, cols = rows + rows % 2, cols + cols % 2
     out_blocks = 1 if layer_pass.opcode is Opcode.PASS else tile.out_blocks
     return Tile(
-        min(out_blocks, layer_pass.out_blocks), min(tile.images, layer_pass.geometry.images),
-        rows, cols,
+        min(out_blocks, layer_pass.out_blocks),
+        min(tile.images, layer_pass.geometry.images),
+        rows,
+        cols,
     )
 
 
