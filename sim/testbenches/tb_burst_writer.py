@@ -26,6 +26,7 @@ from sim.testbenches.tb_burst_reader import (
     RunSource,
     bursts_of,
     pauses,
+    ready_after,
 )
 
 MEMORY_BYTES = 2**16
@@ -344,6 +345,18 @@ async def data_long_after_run(dut):
     await bench.cycles(20)
     assert bench.idle.value
     bench.check_memory()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def ready_waits_for_valid(dut):
+    """A memory that is ready only after a request or a beat shows: the writer must not wait."""
+    bench = Bench(dut)
+    await bench.start()
+    bench.memory.aw_channel.set_pause_generator(ready_after(dut.m_axi_awvalid))
+    bench.memory.w_channel.set_pause_generator(ready_after(dut.m_axi_wvalid))
+    await bench.cycles(5)
+    assert not dut.m_axi_awready.value and not dut.m_axi_wready.value
+    assert await bench.write([(4080, 3), (0, 200)]) == 203
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

@@ -86,6 +86,7 @@ def model():
         "data_rate",
         "bus_error",
         "bus_error_with_many_in_flight",
+        "ready_waits_for_valid",
         "foreign_beats",
         "refused_runs",
         "halt_and_reuse",

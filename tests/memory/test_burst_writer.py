@@ -62,6 +62,7 @@ def model():
         "many_random_runs",
         "data_rate",
         "data_long_after_run",
+        "ready_waits_for_valid",
         "bus_error",
         "refused_runs",
         "halt_and_reuse",

@@ -116,7 +116,7 @@ class SimDevice(Device):
         self._memory = np.ctypeslib.as_array(
             bytes_type.from_address(self._library.eftrain_memory(self._model))
         )
-        self._leave_reset()
+        self._check_protocol()
 
     def read_register(self, address):
         value = ctypes.c_uint32()
@@ -166,7 +166,7 @@ class SimDevice(Device):
     def reset(self, cycles=16):
         """Hold the hardware reset for some cycles. Memory keeps what it holds."""
         self._library.eftrain_reset(self._open(), cycles)
-        self._leave_reset()
+        self._check_protocol()
 
     def set_fault(self, port, address, response="SLVERR"):
         """Let memory answer ``response`` to accesses of one port to the beat at ``address``.
@@ -186,11 +186,6 @@ class SimDevice(Device):
     def set_stalls(self, seed, probability):
         """Hold every bus channel back in random cycles; ``probability`` 0 ends it."""
         self._library.eftrain_set_stalls(self._open(), seed, probability)
-
-    def _leave_reset(self):
-        # AXI: nothing is valid before the first clock edge that sees the reset released.
-        self._library.eftrain_run(self._model, 1)
-        self._check_protocol()
 
     def _open(self):
         if not self._model:
