@@ -10,6 +10,7 @@ import random
 import cocotb
 import numpy as np
 from cocotb.task import bridge
+from cocotb.utils import get_sim_time
 
 from eftrain.graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
 from eftrain.optim import SGD
@@ -64,22 +65,29 @@ def assert_same_bits(found, path):
             )
 
 
-async def _train_and_compare(dut, probability):
-    device = CocotbDevice(dut, **MEMORY)
-    if probability:
-        device.set_stalls(random.Random(SEED), probability)
+async def _train_and_compare(device):
+    """Returns how long it took, in nanoseconds."""
     await device.reset()
+    begin = get_sim_time("ns")
     found = await bridge(train)(device)
     assert_same_bits(found, os.environ["EXPECTED"])
+    return get_sim_time("ns") - begin
 
 
 @cocotb.test()
 async def training(dut):
     """No channel is ever held back."""
-    await _train_and_compare(dut, 0)
+    await _train_and_compare(CocotbDevice(dut, **MEMORY))
 
 
 @cocotb.test()
 async def training_with_stalls(dut):
-    """Every channel is idle or holds back in random cycles."""
-    await _train_and_compare(dut, 0.4)
+    """Every channel is idle or held back in random cycles; more of them, more time."""
+    device = CocotbDevice(dut, **MEMORY)
+    rng = random.Random(SEED)
+    times = []
+    for probability in (0, 0.3, 0.7):
+        device.set_stalls(rng, probability)
+        times.append(await _train_and_compare(device))
+    smooth, some, many = times
+    assert 1.02 * smooth < some and 1.3 * smooth < many, times

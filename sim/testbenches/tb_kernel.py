@@ -354,7 +354,7 @@ def cycles_of(events, event):
 
 def check_hazard(model, events):
     """A vector waits for the adder exactly while the sum it adds to is in it."""
-    # An address is met by its bank as well; banks change with tiles, which lie further apart.
+    # Addresses are compared without their bank, so a tile may wait for the one before it.
     addresses = list(itertools.chain(*model.addresses))
     last, number = {}, 0
     for cycle, event in enumerate(events):
@@ -414,20 +414,231 @@ async def random_stalls(dut):
             await bench.run(Model(pass_, bench.rng), preload=False)
 
 
+def gaps(model, events):
+    """Idle cycles ahead of each vector but the first: ``(inside steps, at the start of steps)``."""
+    cycles = cycles_of(events, Event.ACTIVE)
+    between = [b - a - 1 for a, b in itertools.pairwise(cycles)]
+    starts = list(itertools.accumulate(map(len, model.addresses)))[:-1]
+    at_starts = [between[start - 1] for start in starts]
+    inside = [gap for number, gap in enumerate(between, start=1) if number not in set(starts)]
+    return inside, at_starts
+
+
+BUSY_LAYERS = (
+    # Sweeps of 9 to 16 vectors.
+    layer(FP, big=4, small=4, kernel=3, pad=1, out_blocks=2, in_blocks=3),
+    layer(BP, big=4, small=4, kernel=3, pad=1, out_blocks=2, in_blocks=3),
+    # Sweeps of T vectors: as short as loading a new S allows.
+    layer(FP, big=(1, 6), small=(1, 4), kernel=(1, 3), out_blocks=2, in_blocks=3),
+    layer(WU, [Flag.BIAS], big=(4, 7), small=(4, 7), kernel=3, pad=1, out_blocks=2, in_blocks=2),
+    # One tap, so that every sweep is a step.
+    layer(FP, big=4, small=4, out_blocks=1, in_blocks=4),
+    # As short as the adder allows where all sweeps add to the same sums.
+    layer(FP, big=(1, 8), small=(1, 6), kernel=(1, 3), in_blocks=3),
+    layer(PASS, big=(8, 6), small=(4, 6), kernel=(2, 1), stride=(2, 1), scale=0.5),
+)
+
+
 @cocotb.test(timeout_time=2, timeout_unit="ms")
-async def probe(dut):
+async def no_bubble_between_sweeps(dut):
+    """A vector every cycle from the first to the last of a step; STEP_END cycles between steps."""
+    bench = Bench(dut)
+    await bench.start()
+    for pass_ in BUSY_LAYERS:
+        model = Model(pass_, bench.rng)
+        events = await bench.run(model)
+        inside, at_starts = gaps(model, events)
+        first = cycles_of(events, Event.ACTIVE)[0]
+        dut._log.info(
+            "%s: %d sweeps of %d to %d vectors in %d steps; first vector after %d cycles, idle "
+            "cycles inside steps %d, between them %s",
+            pass_.opcode.name, sum(map(len, model.sweeps)), min(map(min, model.sweeps)),
+            max(map(max, model.sweeps)), len(model.steps), first, sum(inside), at_starts,
+        )  # fmt: skip
+        assert not any(inside)
+        assert max(at_starts, default=0) <= STEP_END
+        # Bounds of the first tap, the queues, and T vectors of S.
+        assert first <= 10 + T
+
+
+def tiles_of(model, events):
+    """For each finished tile the cycles of its vectors and of its beats."""
+    vectors, beats = iter(cycles_of(events, Event.ACTIVE)), iter(cycles_of(events, Event.BEAT))
+    starts = [number for number, sum_ in enumerate(model.sums) if sum_[1]] + [len(model.sums)]
+    sizes = [stop - start for start, stop in itertools.pairwise(starts)]
+    tiles, mine, block = [], [], 0
+    for step, addresses in zip(model.steps, model.addresses, strict=True):
+        mine += itertools.islice(vectors, len(addresses))
+        if step["last"]:
+            drained = sum(sizes[block : block + step["out_blocks"]])
+            tiles.append((mine, list(itertools.islice(beats, drained))))
+            block += step["out_blocks"]
+            mine = []
+    return tiles
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def tiles_back_to_back(dut):
+    """Where a tile takes longer to compute than to drain, draining costs no cycle at all."""
     bench = Bench(dut)
     await bench.start()
     for pass_ in (
-        layer(FP, big=(4, 4), small=(4, 4), kernel=3, pad=1, out_blocks=2, in_blocks=3),
-        layer(FP, big=(1, 6), small=(1, 4), kernel=(1, 3), out_blocks=2, in_blocks=3),
-        layer(FP, big=(6, 6), small=(4, 4), kernel=3, out_blocks=1, in_blocks=3, tile=(2,4)),
-        layer(BP, big=(4, 4), small=(4, 4), kernel=3, pad=1, out_blocks=2, in_blocks=3),
-        layer(WU, [Flag.BIAS], big=(4, 4), small=(4, 4), kernel=3, pad=1, out_blocks=2, in_blocks=2, tile=(2,4)),
-        layer(PASS, big=(4, 4), small=(4, 4), out_blocks=6, scale=1.0),
+        layer(FP, big=6, small=4, kernel=3, in_blocks=2, tile=(2, 4), images=2, tile_images=1),
+        layer(BP, big=4, small=6, kernel=3, pad=2, in_blocks=2, tile=(2, 4), out_blocks=2),
+        layer(WU, big=(4, 8), small=(4, 8), kernel=3, pad=1, out_blocks=2, in_blocks=3),
     ):
         model = Model(pass_, bench.rng)
         events = await bench.run(model)
-        text = "".join("A" if e & Event.ACTIVE else "s" if e & 2 else "S" if e & 4 else "b" if e & 8 else "h" if e & 16 else "." for e in events)
-        beats = "".join("B" if e & Event.BEAT else "F" if e & Event.FINAL else "." for e in events)
-        dut._log.info("%s\n%s\n%s", [[len(a), s] for a, s in zip(model.addresses, model.sweeps)], text, beats)
+        inside, at_starts = gaps(model, events)
+        assert not any(inside) and max(at_starts) <= STEP_END
+        assert not count(events, Event.STALL_ACCUMULATOR)
+        tiles = tiles_of(model, events)
+        assert len(tiles) >= 2
+        for (_, beats), (vectors, _) in itertools.pairwise(tiles):
+            assert vectors[0] < beats[0] and beats[-1] < vectors[-1]
+            computing = sum(bool(events[cycle] & Event.ACTIVE) for cycle in beats)
+            assert len(beats) - computing <= STEP_END * len(model.steps)
+        taken = tiles[-1][0][-1] - tiles[0][0][0] + 1
+        dut._log.info(
+            "%s: %d tiles, %d vectors in %d cycles",
+            pass_.opcode.name, len(tiles), model.vectors, taken,
+        )  # fmt: skip
+        assert taken <= model.vectors + STEP_END * (len(model.steps) - 1)
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def drain_rate(dut):
+    """A beat a cycle, one cycle lost between out blocks and four between tiles."""
+    bench = Bench(dut)
+    await bench.start()
+    model = Model(layer(PASS, big=(4, 4), small=(4, 4), out_blocks=7, scale=1.0), bench.rng)
+    events = await bench.run(model)
+    tiles = tiles_of(model, events)
+    lost = []
+    for _, beats in tiles:
+        assert beats[-1] - beats[0] == len(beats) - 1 == 15
+    for (_, beats), (_, following) in itertools.pairwise(tiles):
+        lost.append(following[0] - beats[-1] - 1)
+    dut._log.info("cycles without a beat between tiles: %s", lost)
+    # Tiles of 16 vectors do not hide the way to their first beat: banks fill in pairs.
+    assert lost[::2] == [4] * len(lost[::2])
+    assert count(events, Event.STALL_ACCUMULATOR)
+    model = Model(layer(FP, big=(4, 4), small=(4, 4), kernel=3, pad=1, out_blocks=5), bench.rng)
+    beats = cycles_of(await bench.run(model), Event.BEAT)
+    assert [b - a for a, b in itertools.pairwise(beats)] == ([*[1] * 15, 2] * 5)[:-1]
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def latency_to_first_beat(dut):
+    """From the last vector of a tile to its first beat: the latencies of the blocks in a row."""
+    bench = Bench(dut)
+    await bench.start()
+    vector_to_sum = STREAM_LATENCY + MacArray(CONFIG).latency - 1 + Accumulator.latency
+    # The end of the step, the full bank, the drain's start, its first address, its first beat.
+    expected = vector_to_sum + 5
+    found = []
+    for pass_ in (
+        layer(FP, big=1, small=1),
+        layer(FP, big=6, small=4, kernel=3, in_blocks=2, tile=(2, 4)),
+        layer(BP, big=4, small=6, kernel=3, pad=2, in_blocks=2, tile=(2, 4)),
+        layer(WU, [Flag.BIAS], big=3, small=3, kernel=3, pad=1, in_blocks=2, out_blocks=2),
+        layer(PASS, big=(4, 4), small=(4, 4), scale=1.0),
+    ):
+        model = Model(pass_, bench.rng)
+        for vectors, beats in tiles_of(model, await bench.run(model)):
+            found.append(beats[0] - vectors[-1])
+    dut._log.info("cycles from last vector to first beat: %s, expected %d", found, expected)
+    assert len(found) == 8 and set(found) == {expected}
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def full_banks(dut):
+    """Nobody takes the sums: two tiles are computed, the third waits, and no bit is lost."""
+    bench = Bench(dut)
+    await bench.start()
+    model = Model(layer(PASS, big=(4, 5), small=(4, 5), out_blocks=5, scale=2.0), bench.rng)
+    bench.sink.pause = True
+    task = cocotb.start_soon(bench.run(model))
+    await bench.cycles(400)
+    active = cycles_of(bench.events, Event.ACTIVE)
+    assert len(active) == 2 * 20
+    # The next sweep begins its wait where it would have begun to work.
+    waiting = bench.events[active[-1] + 1 + STEP_END :]
+    assert len(waiting) > 100 and set(waiting) == {int(Event.STALL_ACCUMULATOR)}
+    bench.sink.pause = False
+    await task
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def stalls_name_their_cause(dut):
+    """The kernel says which operand it waits for, and goes on when it comes."""
+    bench = Bench(dut)
+    await bench.start()
+    pass_ = layer(FP, big=(4, 4), small=(4, 4), kernel=3, pad=1, in_blocks=2)
+    for name, stall in (
+        ("streamed", Event.STALL_STREAM), ("stationary", Event.STALL_STATIONARY),
+    ):  # fmt: skip
+        source = getattr(bench, name)
+        source.pause = True
+        task = cocotb.start_soon(bench.run(Model(pass_, bench.rng), preload=False))
+        await bench.cycles(150)
+        assert not count(bench.events, Event.ACTIVE)
+        assert set(bench.events[-100:]) == {int(stall)}
+        source.pause = False
+        await task
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def short_sweeps(dut):
+    """Every tile of 1 to 6 pixels under every kernel from 1x1 to 3x3: sums that come too soon."""
+    bench = Bench(dut)
+    await bench.start()
+    waited = 0
+    shapes = [(rows, cols) for rows in range(1, 7) for cols in range(1, 7) if rows * cols <= 6]
+    for shape, kernel in itertools.product(shapes, itertools.product((1, 2, 3), repeat=2)):
+        pad = (kernel[0] // 2, kernel[1] // 2)
+        for opcode in (FP, BP):
+            pass_ = layer(opcode, big=shape, small=shape, kernel=kernel, pad=pad, in_blocks=2)
+            events = await bench.run(Model(pass_, bench.rng))
+            waited += count(events, Event.STALL_HAZARD)
+    dut._log.info("%d cycles of waiting for the adder", waited)
+    assert waited > 500
+
+
+def earliest(model):
+    """Cycles of the vectors of one step, the first at 0, if nothing but adder and S limits them."""
+    cycles, last, sweep_start = [], {}, -T
+    (addresses,), (sweeps,) = model.addresses, model.sweeps
+    starts = {0, *itertools.accumulate(sweeps)}
+    cycle = -1
+    for number, address in enumerate(addresses):
+        cycle += 1
+        if number in starts:
+            # The next S can be loaded once this one is in use.
+            cycle = max(cycle, sweep_start + T)
+        cycle = max(cycle, last.get(address, -100) + Accumulator.hazard + 1)
+        if number in starts:
+            sweep_start = cycle
+        last[address] = cycle
+        cycles.append(cycle)
+    return cycles
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def earliest_schedule(dut):
+    """Sweeps of 1 to 8 pixels: every vector in the first cycle in which it may be issued."""
+    bench = Bench(dut)
+    await bench.start()
+    for pixels in range(1, 9):
+        row = (1, pixels)
+        for pass_ in (
+            layer(FP, big=(1, pixels + 5), small=row, kernel=(1, 6)),
+            layer(FP, big=(1, pixels + 3), small=row, kernel=(1, 4), out_blocks=3),
+            layer(BP, big=(1, pixels + 5), small=row, kernel=(1, 6)),
+            layer(WU, [Flag.BIAS], big=(1, pixels + 3), small=row, kernel=(1, 4), images=3),
+            layer(WU, big=(1, pixels + 3), small=row, kernel=(1, 4), out_blocks=3),
+            layer(PASS, big=(1, pixels + 5), small=row, kernel=(1, 6), scale=1.0),
+        ):
+            model = Model(pass_, bench.rng)
+            cycles = cycles_of(await bench.run(model), Event.ACTIVE)
+            assert [cycle - cycles[0] for cycle in cycles] == earliest(model), pass_

@@ -32,7 +32,7 @@ class KernelBench(wiring.Component):
         m.d.comb += kernel.descriptor.eq(self.descriptor)
         for name in ("final", "ready", "active", *Kernel.EVENTS):
             m.d.comb += getattr(self, name).eq(getattr(kernel, name))
-        # The order of Event in the testbench.
+        # In the order of the testbench's Event.
         m.d.comb += self.events.eq(
             Cat(
                 kernel.active,
@@ -58,9 +58,12 @@ def model():
         "random_stalls",
         "no_bubble_between_sweeps",
         "tiles_back_to_back",
+        "drain_rate",
         "latency_to_first_beat",
+        "full_banks",
+        "stalls_name_their_cause",
         "short_sweeps",
-        "hazard_period",
+        "earliest_schedule",
     ],
 )
 def test_kernel(model, testcase):

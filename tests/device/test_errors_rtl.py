@@ -1,0 +1,520 @@
+"""Programs and memories that make the simulated core stop: why, where, and that it recovers."""
+
+import random
+
+import error_cases
+import numpy as np
+import pytest
+
+import eftrain.driver
+from eftrain.devices import DeviceError
+from eftrain.driver import DeviceProgramError, Driver
+from eftrain_hdl import isa
+from eftrain_hdl.isa import ErrorCode, ErrorUnit, Flag, Opcode
+
+SEED = 20220331
+T = 4
+
+# Offsets from the first byte of the window; the window is in the middle of what is watched.
+X, WEIGHTS, SIDE, OUTPUT, LOGITS, LABELS, GRADIENT, RECORD, PROGRAM = range(0, 0x9000, 0x1000)
+WINDOW = 0x10000
+GUARD = 0x4000
+PIXELS = 16
+BLOCK = PIXELS * T * 4
+"""Bytes of one channel block of the 4x4 pictures."""
+
+END = isa.encode(Opcode.END)
+NEXT = isa.encode(Opcode.NEXT)
+
+
+def loop(count):
+    return isa.encode(Opcode.LOOP, count=count)
+
+
+class Bench:
+    """A device whose memory is known, and a layer that is known to be right.
+
+    The layer is a 1x1 convolution from 4 to 8 channels of a 4x4 picture, with another tensor added:
+    it uses all four ports. Its values are small integers, so that it is exact.
+    """
+
+    def __init__(self, device):
+        print(f"seed {SEED}")
+        self.device = device
+        self.driver = Driver(device)
+        self.base = device.memory_base + GUARD
+        rng = np.random.default_rng(SEED)
+        device.write_memory(device.memory_base, rng.bytes(WINDOW + 2 * GUARD))
+        x = rng.integers(-8, 8, (PIXELS, T))
+        weights = rng.integers(-8, 8, (2, T, T))
+        side = rng.integers(-8, 8, (2, PIXELS, T))
+        for place, array in ((X, x), (WEIGHTS, weights), (SIDE, side)):
+            device.write_array(self.base + place, array.astype(np.float32))
+        expected = np.einsum("bmn,pn->bpm", weights, x) + side
+        self.expected = expected.astype("<f4").tobytes()
+
+    def layer(self, flags=(Flag.SIDE_ADD,), opcode=Opcode.CONV_FP, **changes):
+        """The layer's descriptor with some fields changed; bases are offsets."""
+        pairs = {"kernel": 1, "stride": 1, "big": 4, "small": 4, "tile": 4}
+        fields = {f"{name}_{axis}": v for name, v in pairs.items() for axis in ("rows", "cols")}
+        fields |= {
+            "images": 1, "tile_images": 1, "out_blocks": 2, "tile_out_blocks": 2, "in_blocks": 1,
+            "stream_base": X, "stationary_base": WEIGHTS, "side_base": SIDE, "output_base": OUTPUT,
+            "stationary_image_stride": T * T * 4,
+        }  # fmt: skip
+        for port in ("stream", "side", "output"):
+            fields |= {f"{port}_row_stride": 4 * T * 4, f"{port}_block_stride": BLOCK}
+        return isa.encode(opcode, flags, **self._placed(fields | changes))
+
+    def copy(self, flags=(), **changes):
+        """A PASS over one block."""
+        blocks = {"out_blocks": 1, "tile_out_blocks": 1, "scale": 1.0}
+        return self.layer(flags, Opcode.PASS, **(blocks | changes))
+
+    def weight_gradient(self, flags=(), **changes):
+        """The layer's own, with ``side`` as the gradient of its result."""
+        fields = {"stream_base": SIDE, "stationary_base": X, "stationary_row_stride": 4 * T * 4}
+        return self.layer(flags, Opcode.CONV_WU, **(fields | changes))
+
+    def loss(self, **changes):
+        fields = {
+            "images": 3, "classes": 5, "stream_base": LOGITS, "side_base": LABELS,
+            "output_base": GRADIENT, "bias_base": RECORD, "scale": 1.0,
+        }  # fmt: skip
+        return isa.encode(Opcode.LOSS, [Flag.GRADIENT], **self._placed(fields | changes))
+
+    def _placed(self, fields):
+        return {k: v + self.base if k.endswith("_base") else v for k, v in fields.items()}
+
+    def write_program(self, descriptors, place=PROGRAM):
+        self.device.write_memory(self.base + place, b"".join(descriptors))
+
+    def run(self, *descriptors, place=PROGRAM, length=None, window=(0, WINDOW)):
+        self.write_program(descriptors, place)
+        return self.driver.run(
+            self.base + place,
+            len(descriptors) if length is None else length,
+            (self.base + window[0], self.base + window[1]),
+        )
+
+    def memory(self):
+        data = self.device.read_memory(self.device.memory_base, WINDOW + 2 * GUARD)
+        return np.frombuffer(data, np.uint8)
+
+    def stops(self, *descriptors, code, unit, index=0, written=(), **options):
+        """The program stops with this error and leaves memory alone but for the ``written`` ranges
+        (offset, size); then the layer works."""
+        self.write_program(descriptors, options.get("place", PROGRAM))
+        before = self.memory()
+        with pytest.raises(DeviceProgramError) as caught:
+            self.run(*descriptors, **options)
+        error = caught.value
+        assert (error.code, error.unit, error.descriptor) == (code, unit, index)
+        text = str(error)
+        assert isa.ERROR_HELP[code] in text and code.name in text and unit.name in text
+        self.unchanged(before, *written)
+        self.works()
+
+    def unchanged(self, before, *but):
+        changed = before != self.memory()
+        for place, size in but:
+            changed[GUARD + place : GUARD + place + size] = False
+        assert not changed.any(), f"written at offset {changed.argmax() - GUARD:#x}"
+
+    def works(self):
+        """The layer gives its result and changes nothing else."""
+        place = self.base + OUTPUT
+        self.device.write_memory(place, bytes(len(self.expected)))
+        self.write_program((self.layer(), END))
+        before = self.memory()
+        outcome = self.run(self.layer(), END)
+        assert self.device.read_memory(place, len(self.expected)) == self.expected
+        self.unchanged(before, (OUTPUT, len(self.expected)))
+        assert not outcome.nonfinite
+
+    # What the driver does in one go, by hand.
+
+    def register(self, name):
+        return self.device.read_register(isa.REGISTER[name].address)
+
+    def field(self, register, name):
+        (field,) = (f for f in isa.REGISTER[register].fields if f.name == name)
+        return self.register(register) >> field.lsb & field.mask
+
+    def write_register(self, name, value):
+        self.device.write_register(isa.REGISTER[name].address, value)
+
+    def command(self, name):
+        (field,) = (f for f in isa.REGISTER["CONTROL"].fields if f.name == name)
+        self.write_register("CONTROL", 1 << field.lsb)
+
+    def start(self, *descriptors):
+        """Ring the doorbell and come back at once."""
+        self.write_program(descriptors)
+        for name, value in (
+            ("WINDOW_BASE", self.base), ("WINDOW_LIMIT", self.base + WINDOW), ("WATCHDOG", 0),
+            ("PROGRAM_ADDRESS", self.base + PROGRAM), ("PROGRAM_LENGTH", len(descriptors)),
+            ("IRQ_STATUS", 3), ("IRQ_ENABLE", 3),
+        ):  # fmt: skip
+            self.write_register(name, value)
+        self.command("start")
+
+
+@pytest.fixture
+def bench(fresh_device):
+    return Bench(fresh_device)
+
+
+def test_the_layer_works(bench):
+    bench.works()
+    # Noise where the result belongs is a result that is missing.
+    with pytest.raises(AssertionError):
+        bench.unchanged(np.zeros_like(bench.memory()))
+
+
+@pytest.mark.parametrize("name", error_cases.ERROR_CASES)
+def test_errors_of_the_host_tests(device, name):
+    error_cases.check_error(device, name)
+
+
+def test_label_error_of_the_host_tests(device):
+    error_cases.check_label_error(device)
+
+
+def with_raw_flag(descriptor, bit):
+    """Set a bit of the flags field that has no name."""
+    word = int.from_bytes(descriptor[:4], "little") | 1 << (8 + bit)
+    return word.to_bytes(4, "little") + descriptor[4:]
+
+
+SIZES = (
+    "kernel_rows", "kernel_cols", "stride_rows", "stride_cols", "big_rows", "big_cols",
+    "small_rows", "small_cols", "images", "tile_images", "tile_rows", "tile_cols", "out_blocks",
+    "tile_out_blocks", "in_blocks",
+)  # fmt: skip
+MISPLACED = tuple(
+    f"{port}_{part}"
+    for port in ("stream", "output", "side", "stationary")
+    for part in ("base", "image_stride", "block_stride", "row_stride")
+    if (port, part) != ("stationary", "row_stride")
+)
+
+ILLEGAL = {
+    # name: (descriptor of a bench, code). Found by the checker, before anything happens.
+    "opcode 0": (lambda b: bytes(128), ErrorCode.UNKNOWN_OPCODE),
+    "opcode 255": (lambda b: b"\xff" * 128, ErrorCode.UNKNOWN_OPCODE),
+    **{f"{s} 0": (lambda b, s=s: b.layer(**{s: 0}), ErrorCode.ZERO_DIMENSION) for s in SIZES},
+    "loss without images": (lambda b: b.loss(images=0), ErrorCode.ZERO_DIMENSION),
+    "loss without classes": (lambda b: b.loss(classes=0), ErrorCode.ZERO_DIMENSION),
+    "loop of none": (lambda b: loop(0), ErrorCode.ZERO_DIMENSION),
+    **{
+        f"{name} {value}": (
+            lambda b, name=name, value=value: b.layer(**{name: value}),
+            ErrorCode.OVERSIZED_DIMENSION,
+        )
+        for name, value in (
+            ("kernel_rows", 12), ("kernel_cols", 255), ("stride_rows", 5), ("stride_cols", 8),
+            ("pad_rows", 1), ("pad_cols", 200), ("tile_rows", 5), ("tile_cols", 5),
+            ("tile_images", 2), ("tile_out_blocks", 3), ("small_rows", 5), ("small_cols", 65535),
+        )
+    },
+    "pass over two in blocks": (lambda b: b.copy(in_blocks=2), ErrorCode.OVERSIZED_DIMENSION),
+    "too many classes": (lambda b: b.loss(classes=1025), ErrorCode.OVERSIZED_DIMENSION),
+    **{
+        f"{name} plus 8": (
+            lambda b, name=name: b.layer(**{name: 0x2008}), ErrorCode.MISALIGNED_ADDRESS,
+        )
+        for name in MISPLACED
+    },
+    "misplaced bias": (
+        lambda b: b.layer([Flag.BIAS], bias_base=4), ErrorCode.MISALIGNED_ADDRESS,
+    ),
+    "misplaced labels": (lambda b: b.loss(side_base=LABELS + 4), ErrorCode.MISALIGNED_ADDRESS),
+    "update in a forward pass": (lambda b: b.layer([Flag.UPDATE]), ErrorCode.ILLEGAL_FLAGS),
+    "pooling and adding": (
+        lambda b: b.layer([Flag.POOL, Flag.SIDE_ADD]), ErrorCode.ILLEGAL_FLAGS,
+    ),
+    "pooling of odd tiles": (
+        lambda b: b.copy([Flag.POOL], tile_rows=3), ErrorCode.ILLEGAL_FLAGS,
+    ),
+    "a flag that does not exist": (
+        lambda b: with_raw_flag(b.layer(), 23), ErrorCode.ILLEGAL_FLAGS,
+    ),
+    "a flag on END": (lambda b: with_raw_flag(END, 0), ErrorCode.ILLEGAL_FLAGS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ILLEGAL)
+def test_illegal_descriptors(bench, name):
+    descriptor, code = ILLEGAL[name]
+    bench.stops(descriptor(bench), END, code=code, unit=ErrorUnit.CONTROL)
+
+
+def test_what_comes_before_an_illegal_descriptor_takes_effect(bench):
+    """Its place is found through a loop and a pointer that moves the output."""
+    move = isa.encode(Opcode.NEXT, increment_1=2 * BLOCK)
+    program = (
+        loop(2), bench.layer(output_pointer=1), move, bench.copy(images=0), bench.copy(), END,
+    )  # fmt: skip
+    bench.stops(
+        *program, code=ErrorCode.ZERO_DIMENSION, unit=ErrorUnit.CONTROL, index=3,
+        written=((OUTPUT, 4 * BLOCK),),
+    )  # fmt: skip
+    second = bench.device.read_memory(bench.base + OUTPUT + 2 * BLOCK, 2 * BLOCK)
+    assert second == bench.expected
+
+
+def test_a_pointer_that_misplaces_an_address(bench):
+    move = isa.encode(Opcode.NEXT, increment_2=8)
+    bench.stops(
+        loop(2), bench.layer(output_pointer=2), move, END, index=1, written=((OUTPUT, 2 * BLOCK),),
+        code=ErrorCode.MISALIGNED_ADDRESS, unit=ErrorUnit.CONTROL,
+    )  # fmt: skip
+
+
+LARGE = {"big_rows": 128, "small_rows": 128, "big_cols": 64, "small_cols": 64}
+OVERFLOWS = {
+    # 8192 vectors for a stream buffer of 4096.
+    "stream": lambda b: b.copy(**LARGE, tile_rows=128, tile_cols=64),
+    # 2 x 2048 sums for 2048, out of 2048 vectors of the stream.
+    "accumulators": lambda b: b.layer(**LARGE, tile_rows=32, tile_cols=64),
+    # 17 x 4 x 4 + ... sums of weights; 2 x 121 x 4 fit, 5 x 121 x 4 do not.
+    "accumulators of weights": lambda b: b.weight_gradient(
+        kernel_rows=11, kernel_cols=11, pad_rows=10, pad_cols=10, out_blocks=5, tile_out_blocks=5,
+    ),
+    "stationary": lambda b: b.weight_gradient(
+        big_rows=128, big_cols=64, small_rows=32, small_cols=16, stride_rows=4, stride_cols=4,
+        kernel_rows=4, kernel_cols=4, tile_rows=32, tile_cols=16,
+    ),
+    # More than any counter of vectors holds.
+    "products": lambda b: b.copy(
+        big_rows=65535, small_rows=65535, tile_rows=65535, big_cols=65535, small_cols=65535,
+        tile_cols=65535,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OVERFLOWS)
+def test_tiles_that_overflow_a_buffer(bench, name):
+    bench.stops(
+        OVERFLOWS[name](bench), END, code=ErrorCode.TILE_OVERFLOW, unit=ErrorUnit.CONTROL
+    )
+
+
+@pytest.mark.parametrize("place", [-GUARD, -16, WINDOW - 16, WINDOW, -GUARD - 0x100])
+@pytest.mark.parametrize("port", ["stream", "stationary", "side", "output"])
+def test_accesses_outside_the_window(bench, port, place):
+    """Before it, after it, over its end by one beat, and where there is no memory at all."""
+    unit = ErrorUnit.WRITE if port == "output" else ErrorUnit[port.upper()]
+    bench.stops(
+        bench.layer(**{f"{port}_base": place}), END,
+        code=ErrorCode.ADDRESS_OUT_OF_WINDOW, unit=unit,
+    )  # fmt: skip
+
+
+def test_the_second_half_outside_the_window(bench):
+    """The first block of the result is written, nothing past the window is."""
+    place = WINDOW - BLOCK
+    bench.stops(
+        bench.layer(output_base=place), END, written=((place, BLOCK),),
+        code=ErrorCode.ADDRESS_OUT_OF_WINDOW, unit=ErrorUnit.WRITE,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "index"), [(-0x400, 0), (WINDOW, 0), (WINDOW - 128, 1), (WINDOW - 16, 0)]
+)
+def test_programs_outside_the_window(bench, place, index):
+    written = ((OUTPUT, 2 * BLOCK),) if index else ()
+    bench.stops(
+        bench.layer(), END, place=place, index=index, written=written,
+        code=ErrorCode.ADDRESS_OUT_OF_WINDOW, unit=ErrorUnit.FETCH,
+    )  # fmt: skip
+
+
+def test_misplaced_program(bench):
+    bench.stops(
+        bench.layer(), END, place=PROGRAM + 8,
+        code=ErrorCode.MISALIGNED_ADDRESS, unit=ErrorUnit.CONTROL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("response", ["SLVERR", "DECERR"])
+@pytest.mark.parametrize("beat", ["first", "last"])
+@pytest.mark.parametrize("port", ["stream", "stationary", "side", "write", "fetch"])
+def test_errors_of_the_memory(bench, port, beat, response):
+    place, size = {
+        "stream": (X, BLOCK),
+        "stationary": (WEIGHTS, 2 * T * T * 4),
+        "side": (SIDE, 2 * BLOCK),
+        "write": (OUTPUT, 2 * BLOCK),
+        "fetch": (PROGRAM, 128),
+    }[port]
+    address = place if beat == "first" else place + size - 16
+    bench.works()
+    bench.device.set_fault("side" if port == "fetch" else port, bench.base + address, response)
+    bench.write_program((bench.layer(), END))
+    before = bench.memory()
+    with pytest.raises(DeviceProgramError) as caught:
+        bench.run(bench.layer(), END)
+    error = caught.value
+    assert error.code is ErrorCode.BUS_RESPONSE
+    assert (error.unit, error.descriptor) == (ErrorUnit[port.upper()], 0)
+    # Results leave once their sums and their side operands are complete.
+    bench.unchanged(before, *([(OUTPUT, 2 * BLOCK)] if port in ("side", "write") else []))
+    # The fault lasts, and so does the error.
+    with pytest.raises(DeviceProgramError, match="SLVERR or DECERR"):
+        bench.run(bench.layer(), END)
+    bench.device.set_fault("side" if port == "fetch" else port, bench.base + address, "OKAY")
+    bench.works()
+
+
+def test_no_memory_inside_the_window(bench):
+    """DECERR of the memory itself: the window is larger than the memory."""
+    end = bench.device.memory_base + bench.device.memory_size - bench.base
+    bench.stops(
+        bench.layer(stream_base=end), END, window=(0, end + WINDOW),
+        code=ErrorCode.BUS_RESPONSE, unit=ErrorUnit.STREAM,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("image", range(3))
+@pytest.mark.parametrize("label", [5, 1 << 16, 0xFFFFFFFF])
+def test_labels_out_of_range(bench, image, label):
+    bench.device.write_array(bench.base + LOGITS, np.zeros((3, 8), np.float32))
+    labels = np.array([4, 0, 2, 0xDEADBEEF], np.uint32)
+    labels[image] = label
+    bench.device.write_array(bench.base + LABELS, labels)
+    # The gradient of the images before it, but no record.
+    bench.stops(
+        bench.layer(), bench.loss(), END, index=1,
+        written=((OUTPUT, 2 * BLOCK), (GRADIENT, image * 8 * 4)),
+        code=ErrorCode.LABEL_OUT_OF_RANGE, unit=ErrorUnit.LOSS,
+    )  # fmt: skip
+
+
+NESTING = {
+    "NEXT alone": ((NEXT, END), 0),
+    "NEXT after the end of its loop": ((loop(3), NEXT, NEXT, END), 2),
+    "five loops": ((*[loop(2)] * 5, *[NEXT] * 5, END), 4),
+}
+
+
+@pytest.mark.parametrize("name", NESTING)
+def test_loop_nesting(bench, name):
+    program, index = NESTING[name]
+    bench.stops(*program, code=ErrorCode.LOOP_NESTING, unit=ErrorUnit.CONTROL, index=index)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_programs_without_an_end(bench, length):
+    program = (bench.layer(), loop(1), END)
+    bench.stops(
+        *program, length=length, index=length, written=((OUTPUT, 2 * BLOCK),) if length else (),
+        code=ErrorCode.PROGRAM_OVERRUN, unit=ErrorUnit.CONTROL,
+    )  # fmt: skip
+
+
+def test_watchdog(bench, monkeypatch):
+    """Memory takes 64 cycles to answer: too long for a watchdog of 40, not for one of 100."""
+    with monkeypatch.context() as patch:
+        patch.setattr(eftrain.driver, "WATCHDOG_CYCLES", 40)
+        with pytest.raises(DeviceProgramError) as caught:
+            bench.run(bench.layer(), END)
+        error = caught.value
+        assert (error.code, error.unit, error.descriptor) == (
+            ErrorCode.WATCHDOG, ErrorUnit.CONTROL, 0,
+        )  # fmt: skip
+        patch.setattr(eftrain.driver, "WATCHDOG_CYCLES", 100)
+        bench.works()
+    bench.works()
+
+
+def test_registers_after_an_error_and_a_start_without_reset(bench):
+    bench.device.wait(4096)
+    bench.start(bench.layer(), bench.layer(stream_base=WINDOW), END)
+    assert bench.field("STATUS", "busy")
+    assert bench.device.wait(100_000)
+    assert [bench.field("STATUS", name) for name in ("busy", "done", "error")] == [0, 0, 1]
+    assert bench.field("ERROR", "code") == ErrorCode.ADDRESS_OUT_OF_WINDOW
+    assert bench.field("ERROR", "unit") == ErrorUnit.STREAM
+    assert bench.register("ERROR_DESCRIPTOR") == 1
+    assert bench.register("IRQ_STATUS") == 2
+    bench.start(bench.layer(), END)
+    assert bench.device.wait(100_000)
+    assert [bench.field("STATUS", name) for name in ("busy", "done", "error")] == [0, 1, 0]
+    assert (bench.register("ERROR"), bench.register("IRQ_STATUS")) == (0, 1)
+    assert bench.device.read_memory(bench.base + OUTPUT, 2 * BLOCK) == bench.expected
+    bench.works()
+
+
+@pytest.mark.parametrize("stalls", [0.0, 0.5])
+def test_soft_reset_in_the_middle_of_a_program(bench, stalls):
+    rng = random.Random(SEED)
+    bench.device.set_stalls(SEED, stalls)
+    bench.device.wait(8192)
+    gradient = bench.weight_gradient(output_base=GRADIENT, output_block_stride=T * T * 4)
+    program = (loop(1 << 30), bench.layer(), gradient, NEXT, END)
+    bench.write_program(program)
+    before = bench.memory()
+    # A pass takes some hundred cycles, so these are moments of every kind of transfer.
+    for delay in [1, 2, 3, *(rng.randrange(1500) for _ in range(30))]:
+        bench.start(*program)
+        assert not bench.device.wait(delay)
+        assert bench.field("STATUS", "busy")
+        bench.driver.reset()
+        assert bench.register("STATUS") == 0 and bench.register("IRQ_STATUS") == 0
+        bench.unchanged(before, (OUTPUT, 2 * BLOCK), (GRADIENT, 2 * T * T * 4))
+        still = bench.memory()
+        bench.device.wait(500)
+        bench.unchanged(still)
+        bench.run(bench.layer(), END)
+        result = bench.device.read_memory(bench.base + OUTPUT, 2 * BLOCK)
+        assert result == bench.expected, f"after a reset at {delay}"
+        bench.write_program(program)
+    bench.works()
+
+
+def test_hardware_reset_in_the_middle_of_a_program(bench):
+    bench.device.wait(4096)
+    for delay in (100, 333, 777):
+        bench.start(loop(1 << 30), bench.layer(), NEXT, END)
+        bench.device.wait(delay)
+        bench.device.reset()
+        assert not bench.field("STATUS", "error")
+        bench.works()
+
+
+def test_the_window_of_a_running_program_stays(bench):
+    """The window is sampled at the doorbell."""
+    bench.device.wait(4096)
+    bench.start(loop(5), bench.layer(), NEXT, END)
+    bench.write_register("WINDOW_BASE", 0)
+    bench.write_register("WINDOW_LIMIT", 16)
+    assert bench.device.wait(100_000)
+    assert bench.field("STATUS", "done")
+    assert bench.device.read_memory(bench.base + OUTPUT, 2 * BLOCK) == bench.expected
+
+
+def test_window_lock(bench):
+    bench.works()
+    bench.command("lock_window")
+    assert bench.field("STATUS", "window_locked")
+    place = bench.base
+    for name, value in (("WINDOW_BASE", place), ("WINDOW_LIMIT", place + WINDOW)):
+        bench.write_register(name, 0xFFFF0000)
+        assert bench.register(name) == value
+    # What fits the window runs, also after an error and a soft reset.
+    bench.works()
+    bench.stops(
+        bench.layer(stream_base=WINDOW), END,
+        code=ErrorCode.ADDRESS_OUT_OF_WINDOW, unit=ErrorUnit.STREAM,
+    )  # fmt: skip
+    bench.driver.reset()
+    assert bench.field("STATUS", "window_locked")
+    with pytest.raises(DeviceError, match="window of sim is locked"):
+        bench.run(bench.layer(), END, window=(0, WINDOW + 16))
+    bench.works()
+    bench.device.reset()
+    assert not bench.field("STATUS", "window_locked")
+    bench.run(bench.layer(), END, window=(0, WINDOW + 16))
