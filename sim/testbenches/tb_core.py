@@ -1,7 +1,7 @@
-"""The whole core trains a network through cocotbext-axi; ``test_core_cocotb.py`` builds and runs it.
+"""The whole core trains a network through cocotbext-axi; ``test_core_cocotb.py`` runs it.
 
-The top is a :class:`eftrain_hdl.core.Core`. The host package's own ``Trainer`` and ``Driver`` do the
-work; what it must come to is in the file that the environment variable ``EXPECTED`` names.
+The top is a :class:`eftrain_hdl.core.Core`. The host package's own ``Trainer`` and ``Driver`` do
+the work; what it must come to is in the file that the environment variable ``EXPECTED`` names.
 """
 
 import os

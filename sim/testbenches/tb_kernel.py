@@ -170,7 +170,7 @@ class Model:
                     s = np.where(np.eye(T, dtype=bool), scale, np.uint32(0))
                 else:
                     stored = self._operands(T, T)
-                    self.stationary += [(row, 0, index == T - 1) for index, row in enumerate(stored)]
+                    self.stationary += [(stored[m], 0, m == T - 1) for m in range(T)]
                     s = stored.T if opcode is BP else stored
                 if len(vectors):
                     yield s, streamed[vectors], places + block * step["block_vectors"]

@@ -1,1 +1,24 @@
-"""Trains convolutional networks on the eftrain accelerator."""
+"""Trains convolutional networks on the eftrain accelerator.
+
+Everything here needs numpy only; PyTorch is imported where a PyTorch model is given, the simulator
+where :class:`eftrain.devices.sim.SimDevice` is used.
+"""
+
+from .errors import UserError
+from .graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
+from .import_torch import from_torch
+from .optim import SGD
+from .trainer import Trainer
+
+__all__ = [
+    "SGD",
+    "Conv2d",
+    "Flatten",
+    "Graph",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Trainer",
+    "UserError",
+    "from_torch",
+]

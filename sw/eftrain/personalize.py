@@ -36,7 +36,7 @@ class Settings:
         A key of ``DEVICES``.
     epochs, batch_size : int
     learning_rate, momentum : float
-        Chosen so that three epochs are enough on the digits, and so that rounding does not grow
+        Chosen so that two epochs are enough on the digits, and so that rounding does not grow
         from step to step: formats then differ by tenths of a point.
     seed : int
         For the order of the pictures.
@@ -51,7 +51,7 @@ class Settings:
     array: str = "8x8"
     format: str = "fp32"
     device: str = "sim"
-    epochs: int = 3
+    epochs: int = 2
     batch_size: int = 16
     learning_rate: float = 0.05
     momentum: float = 0.6

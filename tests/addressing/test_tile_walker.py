@@ -68,9 +68,8 @@ def check(layers, config, *, seed=SEED, stalls=0.0):
                 where = f"step {number} of {layer}"
                 assert ctx.get(dut.busy), where
                 waited = await next_record(ctx)
-                same_tile = previous is not None and all(
-                    previous[name] == step[name] for name in ("rows", "cols", "image0", "out_block0")
-                )
+                tile = [step[name] for name in ("rows", "cols", "image0", "out_block0")]
+                same_tile = tile == previous
                 if same_tile and layer.opcode in (FP, BP):
                     assert waited == 0, f"a further step of a tile took time: {where}"
                 else:
@@ -85,7 +84,7 @@ def check(layers, config, *, seed=SEED, stalls=0.0):
                 ctx.set(dut.o.ready, 1)
                 await ctx.tick()
                 ctx.set(dut.o.ready, 0)
-                previous = step
+                previous = tile
                 seen["steps"] += 1
                 seen["empty"] += not (step["rows"]["small"] and step["cols"]["small"])
             for _ in range(2 * CYCLES_PER_TILE if overflow else 3):

@@ -80,5 +80,5 @@ def test_pytorch_reaches_ninety_percent(seed):
     task = prepare(Settings(seed=seed))
     assert task.settings.epochs <= 5
     module, steps = repeat(task)
-    assert len(steps) == 75
+    assert len(steps) == 50
     assert accuracy(module, *task.test) >= 0.90

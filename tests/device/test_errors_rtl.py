@@ -369,6 +369,43 @@ def test_errors_of_the_memory(bench, port, beat, response):
     bench.works()
 
 
+@pytest.mark.parametrize("stalls", [0.0, 0.5])
+@pytest.mark.parametrize("port", ["stream", "write", "fetch"])
+def test_an_error_of_the_memory_in_a_later_descriptor(bench, port, stalls):
+    """Its place is that of the descriptor, in a loop too; what was done before it stays."""
+    move = isa.encode(Opcode.NEXT, increment_1=BLOCK)
+    place = GRADIENT + 2 * BLOCK
+    copy = bench.copy(output_base=GRADIENT, output_pointer=1)
+    program = (bench.layer(), loop(4), copy, move, bench.copy(stream_base=SIDE), END)
+    faulty, index = {
+        "stream": (("stream", SIDE + 0x40), 4),
+        "write": (("write", place + 0x40), 2),
+        "fetch": (("side", PROGRAM + 5 * 128), 5),
+    }[port]
+    bench.device.set_stalls(SEED, stalls)
+    bench.device.set_fault(faulty[0], bench.base + faulty[1])
+    bench.write_program(program)
+    before = bench.memory()
+    with pytest.raises(DeviceProgramError) as caught:
+        bench.run(*program)
+    error = caught.value
+    assert error.code is ErrorCode.BUS_RESPONSE
+    assert (error.unit, error.descriptor) == (ErrorUnit[port.upper()], index)
+    # The fetch runs ahead of the last copy.
+    after = {"stream": (), "write": (), "fetch": ((OUTPUT, BLOCK),)}[port]
+    copies = 3 if port == "write" else 4
+    bench.unchanged(before, (OUTPUT, 2 * BLOCK), (GRADIENT, copies * BLOCK), *after)
+    if not after:
+        result = bench.device.read_memory(bench.base + OUTPUT, 2 * BLOCK)
+        assert result == bench.expected
+    source = bench.device.read_memory(bench.base + X, BLOCK)
+    for number in range(2 if port == "write" else 4):
+        where = bench.base + GRADIENT + number * BLOCK
+        assert bench.device.read_memory(where, BLOCK) == source, number
+    bench.device.set_fault(faulty[0], 0, "OKAY")
+    bench.works()
+
+
 def test_no_memory_inside_the_window(bench):
     """DECERR of the memory itself: the window is larger than the memory."""
     end = bench.device.memory_base + bench.device.memory_size - bench.base

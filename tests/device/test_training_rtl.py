@@ -67,7 +67,8 @@ def test_two_runs_give_the_same_bits(runs, fresh_device):
     history, weights = runs(MOMENTUM)
     # A refresh of the memory may come at another moment, so the cycles are not the same.
     again, weights_again = fit(fresh_device, MOMENTUM)
-    assert [(s.loss, s.correct) for s in again.steps] == [(s.loss, s.correct) for s in history.steps]
+    for found, expected in zip(again.steps, history.steps, strict=True):
+        assert (found.loss, found.correct) == (expected.loss, expected.correct)
     for name, value in weights.items():
         assert value.tobytes() == weights_again[name].tobytes(), name
 

@@ -4,6 +4,8 @@ The host package trains a network through the C++ harness in this process, and t
 in a simulation of cocotb.
 """
 
+import re
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,15 @@ def test_core_trains_to_the_same_bits(model, expected, testcase):
     print(f"seed {tb_core.SEED}")
     environment = {"EXPECTED": str(expected)}
     assert model.run("sim.testbenches.tb_core", testcase=testcase, environment=environment) == 1
+
+
+def test_verilog_has_no_process_without_a_trigger(model):
+    """``always @*`` around a constant waits for an event that never comes, as a simulator may
+    read it; it comes from a signal that constants and a process drive in part each."""
+    text = (model.directory / f"{CONFIG.name}.v").read_text()
+    assert len(re.findall(r"always @\*", text)) > 100
+    found = re.search(r"always @\*\n +[^\n=]*= \d+'\w+;", text)
+    assert found is None, found
 
 
 def test_comparison_finds_one_wrong_bit(expected):
