@@ -23,7 +23,7 @@ demo: $(VENV)/.demo ## Personalise the digit classifier on the simulated device
 	@$(BIN)/eftrain personalize $(ARGS)
 
 test: $(VENV)/.test ## Run every test (first run: also installs PyTorch and cocotb)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## Check style and likely mistakes
 	$(BIN)/ruff check .

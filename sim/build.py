@@ -31,10 +31,25 @@ from pathlib import Path
 
 from sim.toolchain import ToolchainError, check_system_programs, verilator_environment
 
-__all__ = ["ModelBuildError", "build_model", "build_shared_object", "cache_folder"]
+__all__ = [
+    "ModelBuildError",
+    "build_model",
+    "build_shared_object",
+    "cache_folder",
+    "cached_verilog",
+]
 
 _HERE = Path(__file__).resolve().parent
-_HARNESS_SOURCES = (_HERE / "harness.cpp", _HERE / "harness.h")
+_HARNESS_SOURCES = tuple(
+    _HERE / name
+    for name in (
+        "harness.cpp",
+        "harness.h",
+        "environment.h",
+        "memory_model.h",
+        "protocol_checks.h",
+    )
+)
 _KEPT = 24
 """Models (and Verilog texts) beyond this number, those used least recently, are deleted."""
 
@@ -115,6 +130,29 @@ def build_model(config, *, on_status=None):
     :exc:`ModelBuildError`
         If Verilator or the compiler fails.
     """
+    verilog = cached_verilog(config, on_status=on_status)
+    return build_shared_object(verilog, config.name, on_status=on_status)
+
+
+def cached_verilog(config, *, on_status=None):
+    """Generate the Verilog of a core, or find the text generated before.
+
+    Parameters
+    ----------
+    config : :class:`eftrain_hdl.config.CoreConfig`
+    on_status : callable or :py:`None`
+        As for :func:`build_model`.
+
+    Returns
+    -------
+    :class:`str`
+        What :func:`eftrain_hdl.verilog.generate` gives.
+
+    Raises
+    ------
+    :exc:`sim.toolchain.ToolchainError`
+        As for :func:`build_model`.
+    """
     cache = cache_folder()
     source_hash = _hash_of_sources(config)
     verilog = _known_verilog(cache, source_hash)
@@ -129,7 +167,7 @@ def build_model(config, *, on_status=None):
                 verilog_hash = _digest(verilog)
                 _write_atomically(cache / "verilog" / f"{verilog_hash}.v", verilog)
                 _write_atomically(cache / "sources" / source_hash, verilog_hash)
-    return build_shared_object(verilog, config.name, on_status=on_status)
+    return verilog
 
 
 def build_shared_object(verilog, top, *, on_status=None):

@@ -3,7 +3,7 @@
 One build costs tens of seconds and a run less than one, so a test module builds once and runs each
 of its cocotb tests on that model::
 
-    model = build_model(component, name="burst_reader")
+    model = build_testbench(component, name="burst_reader")
     model.run("sim.testbenches.tb_burst_reader", testcase="round_trip")
 
 Models live in ``build/cocotb/<name>``; an unchanged component is not compiled again. Test processes
@@ -22,16 +22,16 @@ from cocotb_tools.runner import get_runner
 
 from sim.toolchain import verilator_environment
 
-__all__ = ["CocotbFailure", "CocotbModel", "build_model"]
+__all__ = ["CocotbFailure", "CocotbModel", "build_testbench", "build_verilog"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILD_ROOT = REPOSITORY / "build" / "cocotb"
 
-_VERILATOR_ARGUMENTS = [
+_VERILATOR_ARGUMENTS = (
     # Amaranth's Verilog is free of the mistakes that these two look for, but not of their pattern.
     "-Wno-WIDTH",
     "-Wno-CASEINCOMPLETE",
-]
+)
 
 
 class CocotbFailure(AssertionError):
@@ -53,7 +53,7 @@ def _locked(path):
 
 
 class CocotbModel:
-    """A built simulation model, made by :func:`build_model`.
+    """A built simulation model, made by :func:`build_testbench`.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class CocotbModel:
         return ran
 
 
-def build_model(component, *, name, toplevel="top"):
+def build_testbench(component, *, name, toplevel="top"):
     """Convert a component to Verilog and build it for cocotb with Verilator.
 
     Nested ports come out as ``bus__araddr``; wrap the component in
@@ -155,14 +155,38 @@ def build_model(component, *, name, toplevel="top"):
     :exc:`CocotbFailure`
         If Verilator or the C++ compiler refuses the component.
     """
+    text = verilog.convert(component, name=toplevel, emit_src=False)
+    return build_verilog(text, name=name, toplevel=toplevel)
+
+
+def build_verilog(text, *, name, toplevel, arguments=()):
+    """Build a Verilog text for cocotb with Verilator.
+
+    Parameters
+    ----------
+    text : :class:`str`
+        The Verilog.
+    name, toplevel : :class:`str`
+        As for :func:`build_testbench`.
+    arguments : iterable of :class:`str`
+        Further arguments of Verilator.
+
+    Returns
+    -------
+    :class:`CocotbModel`
+
+    Raises
+    ------
+    :exc:`sim.toolchain.ToolchainError`, :exc:`CocotbFailure`
+        As for :func:`build_testbench`.
+    """
     directory = BUILD_ROOT / name
     directory.mkdir(parents=True, exist_ok=True)
-    text = verilog.convert(component, name=toplevel, emit_src=False)
     with _locked(directory / "build.lock"):
-        return _build(text, name=name, toplevel=toplevel, directory=directory)
+        return _build(text, name, toplevel, directory, [*_VERILATOR_ARGUMENTS, *arguments])
 
 
-def _build(text, *, name, toplevel, directory):
+def _build(text, name, toplevel, directory, arguments):
     source = directory / f"{toplevel}.v"
     if not source.is_file() or source.read_text() != text:
         source.write_text(text)
@@ -177,14 +201,18 @@ def _build(text, *, name, toplevel, directory):
                 sources=[source],
                 hdl_toplevel=toplevel,
                 build_dir=directory,
-                build_args=_VERILATOR_ARGUMENTS,
+                build_args=arguments,
                 timescale=("1ns", "1ps"),
                 log_file=log,
             )
         except (RuntimeError, SystemExit):
+            # Not an older model in its place.
             raise CocotbFailure(
                 f"The build of model {name!r} failed (log {log}):\n{_last_lines(log)}"
             ) from None
     if not os.access(directory / toplevel, os.X_OK):
         raise CocotbFailure(f"The build of model {name!r} left no program (log {log}).")
     return CocotbModel(runner, toplevel=toplevel, directory=directory)
+
+
+build_model = build_testbench  # Former name.

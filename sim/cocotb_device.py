@@ -15,7 +15,6 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.task import resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
-from cocotb_tools.runner import get_runner
 from cocotbext.axi import (
     AxiLiteBus,
     AxiLiteMaster,
@@ -27,15 +26,13 @@ from cocotbext.axi import (
 )
 
 from eftrain.devices import Device, DeviceError
-from sim import build as model_build
-from sim import cocotb_build
-from sim.toolchain import verilator_environment
+from sim.build import cached_verilog
+from sim.cocotb_build import build_verilog
 
 __all__ = ["CocotbDevice", "build_core"]
 
 _WORD_BYTES = 4
 _VERILATOR_ARGUMENTS = (
-    *cocotb_build._VERILATOR_ARGUMENTS,
     "-O3",
     "--no-assert",
     # Files of a size that compiles in seconds, to use all processors.
@@ -166,8 +163,8 @@ class CocotbDevice(Device):
 def build_core(config):
     """Build a core for cocotb with Verilator, or find the one built before.
 
-    The Verilog is the very text that :func:`sim.build.build_model` made for this configuration, if
-    it did: generating it takes as long as compiling it.
+    The Verilog is the very text that :func:`sim.build.build_model` compiles for this configuration,
+    from the same cache: generating it takes as long as compiling it.
 
     Parameters
     ----------
@@ -180,37 +177,11 @@ def build_core(config):
     Raises
     ------
     :exc:`sim.toolchain.ToolchainError`, :exc:`sim.cocotb_build.CocotbFailure`
-        As for :func:`sim.cocotb_build.build_model`.
+        As for :func:`sim.cocotb_build.build_verilog`.
     """
-    text = model_build._known_verilog(
-        model_build.cache_folder(), model_build._hash_of_sources(config)
-    ) or model_build._generate_verilog(config)
-    directory = cocotb_build.BUILD_ROOT / f"core_{config.name}"
-    directory.mkdir(parents=True, exist_ok=True)
-    with cocotb_build._locked(directory / "build.lock"), verilator_environment():
-        return _build(text, config.name, directory)
-
-
-def _build(text, toplevel, directory):
-    source, log = directory / f"{toplevel}.v", directory / "build.log"
-    if not source.is_file() or source.read_text() != text:
-        source.write_text(text)
-        # A precompiled header of an earlier build would be taken for the present one.
-        for stale in directory.glob("*.gch"):
-            stale.unlink()
-    runner = get_runner("verilator")
-    try:
-        runner.build(
-            sources=[source],
-            hdl_toplevel=toplevel,
-            build_dir=directory,
-            build_args=_VERILATOR_ARGUMENTS,
-            timescale=("1ns", "1ps"),
-            log_file=log,
-        )
-    except (RuntimeError, SystemExit):
-        # Not an older model in its place.
-        raise cocotb_build.CocotbFailure(
-            f"The build of {toplevel} failed (log {log}):\n{cocotb_build._last_lines(log)}"
-        ) from None
-    return cocotb_build.CocotbModel(runner, toplevel=toplevel, directory=directory)
+    return build_verilog(
+        cached_verilog(config),
+        name=f"core_{config.name}",
+        toplevel=config.name,
+        arguments=_VERILATOR_ARGUMENTS,
+    )

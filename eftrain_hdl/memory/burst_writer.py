@@ -1,24 +1,17 @@
 """Writes a stream of beats to runs of memory over AXI4."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import fifo, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .axi import (
-    AXI_BURST_INCR,
-    AXI_CACHE,
-    AxiWriteSignature,
-    BusError,
-    RunLayout,
-    check_bus_parameters,
-)
-from .burst_reader import BurstSplitter, check_burst_parameters
+from .axi import AXI_BURST_INCR, AXI_CACHE, AxiWriteSignature
+from .burst_port import BurstPort
 
 __all__ = ["BurstWriter"]
 
 
-class BurstWriter(wiring.Component):
+class BurstWriter(BurstPort):
     """Writes the beats of a stream to runs of memory, one run after the other.
 
     Runs are cut into bursts by :class:`BurstSplitter`; a burst is requested as soon as its run is
@@ -82,50 +75,23 @@ class BurstWriter(wiring.Component):
         max_burst_beats=64,
         max_outstanding=8,
     ):
-        check_bus_parameters(address_bits=address_bits, data_bits=data_bits, id_bits=id_bits)
-        check_burst_parameters(
-            axi_id=axi_id,
-            id_bits=id_bits,
-            max_burst_beats=max_burst_beats,
-            max_outstanding=max_outstanding,
-        )
-        self._address_bits = address_bits
-        self._data_bits = data_bits
-        self._axi_id = axi_id
-        self._max_burst_beats = max_burst_beats
-        self._max_outstanding = max_outstanding
         super().__init__(
             {
-                "run": In(stream.Signature(RunLayout(address_bits))),
                 "i": In(stream.Signature(data_bits)),
                 "bus": Out(AxiWriteSignature(address_bits, data_bits, id_bits)),
-                "window_base": In(address_bits),
-                "window_limit": In(address_bits),
-                "halt": In(1),
-                "idle": Out(1),
-                "error": Out(2),
-            }
+            },
+            address_bits=address_bits,
+            data_bits=data_bits,
+            id_bits=id_bits,
+            axi_id=axi_id,
+            max_burst_beats=max_burst_beats,
+            max_outstanding=max_outstanding,
         )
 
     def elaborate(self, platform):
         m = Module()
         bus = self.bus
-
-        stopped = Signal()
-        m.d.comb += stopped.eq(self.halt | (self.error != BusError.NONE))
-
-        m.submodules.splitter = splitter = BurstSplitter(
-            address_bits=self._address_bits,
-            data_bits=self._data_bits,
-            max_burst_beats=self._max_burst_beats,
-        )
-        m.d.comb += [
-            splitter.window_base.eq(self.window_base),
-            splitter.window_limit.eq(self.window_limit),
-            splitter.run.p.eq(self.run.p),
-            splitter.run.valid.eq(self.run.valid & ~stopped),
-            self.run.ready.eq(splitter.run.ready & ~stopped),
-        ]
+        splitter, stopped = self.split_runs(m)
 
         # Requests. A burst counts as unanswered from the cycle it is loaded for the bus.
         burst = splitter.o
@@ -182,9 +148,5 @@ class BurstWriter(wiring.Component):
         m.d.sync += unanswered.eq(unanswered + requested - answered)
 
         m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~splitter.busy))
-        with m.If(self.error == BusError.NONE):
-            with m.If(splitter.refused != BusError.NONE):
-                m.d.sync += self.error.eq(splitter.refused)
-            with m.Elif(answered & bus.bresp[1]):
-                m.d.sync += self.error.eq(BusError.BUS_RESPONSE)
+        self.hold_first_error(m, refused=splitter.refused, failed=answered & bus.bresp[1])
         return m

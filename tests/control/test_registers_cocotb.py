@@ -9,13 +9,13 @@ from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.control import RegisterBlock
 from eftrain_hdl.control.control import register_constants
 from eftrain_hdl.memory import FlatPorts
-from sim.cocotb_build import build_model
+from sim.cocotb_build import build_testbench
 
 
 @pytest.fixture(scope="module")
 def model():
     block = RegisterBlock(constants=register_constants(CoreConfig()))
-    return build_model(FlatPorts(block, prefixes={"ctrl": "s_axi"}), name="registers")
+    return build_testbench(FlatPorts(block, prefixes={"ctrl": "s_axi"}), name="registers")
 
 
 @pytest.mark.parametrize("testcase", ["round_trip", "refused", "many_at_once"])

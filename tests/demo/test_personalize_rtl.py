@@ -1,6 +1,6 @@
 """The demo on the simulated gateware, against the same run in PyTorch and against itself.
 
-These are whole runs, so all but the first use a large array, which needs the fewest cycles.
+These are whole runs. Models take minutes to build, so most tests share that of the default core.
 """
 
 import pytest
@@ -37,14 +37,14 @@ def test_bf16_learns_as_well():
 
 def test_two_runs_give_the_same_bits(tmp_path):
     for name in ("first", "second"):
-        report.write(run(array="16x16", epochs=1), tmp_path / name)
+        report.write(run(epochs=1), tmp_path / name)
     for name in ("history.csv", report.WEIGHTS_FILE, "result.json", "curve.png"):
         first, second = ((tmp_path / folder / name).read_bytes() for folder in ("first", "second"))
         assert first == second, name
 
 
 def test_a_built_model_is_found_again():
-    config = prepare(Settings(array="16x16")).config
+    config = prepare(Settings()).config
     SimDevice(config).close()
     lines = []
     SimDevice(config, on_status=lines.append).close()

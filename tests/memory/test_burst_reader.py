@@ -14,7 +14,7 @@ from eftrain_hdl.memory import (
     ReadArbiter,
     RunLayout,
 )
-from sim.cocotb_build import build_model
+from sim.cocotb_build import build_testbench
 
 TESTBENCH = "sim.testbenches.tb_burst_reader"
 
@@ -74,7 +74,7 @@ class ReaderBench(wiring.Component):
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(FlatPorts(ReaderBench()), name="burst_reader")
+    return build_testbench(FlatPorts(ReaderBench()), name="burst_reader")
 
 
 @pytest.mark.parametrize(

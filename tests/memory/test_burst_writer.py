@@ -7,7 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from eftrain_hdl.memory import AxiWriteSignature, BurstWriter, FlatPorts, RunLayout
-from sim.cocotb_build import CocotbFailure, build_model
+from sim.cocotb_build import CocotbFailure, build_testbench
 
 TESTBENCH = "sim.testbenches.tb_burst_writer"
 
@@ -52,7 +52,7 @@ class WriterBench(wiring.Component):
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(FlatPorts(WriterBench()), name="burst_writer")
+    return build_testbench(FlatPorts(WriterBench()), name="burst_writer")
 
 
 @pytest.mark.parametrize(
