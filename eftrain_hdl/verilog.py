@@ -43,7 +43,9 @@ def generate(config):
     return _without_field_aliases(text)
 
 
-_ALIAS = re.compile(r"^ *(?:wire|assign)(?: \[\d+:0\])? (\\[^$\s][^.\[\s]*[.\[]\S*) [^;]*;\n", re.MULTILINE)
+_ALIAS = re.compile(
+    r"^ *(?:wire|assign)(?: \[\d+:0\])? (\\[^$\s][^.\[\s]*[.\[]\S*) [^;]*;\n", re.MULTILINE
+)
 
 
 def _without_field_aliases(text):

@@ -106,15 +106,15 @@ class SweepIssuer(wiring.Component):
         m.d.comb += nest.advance.eq(self.valid)
 
         # The next record is taken in the cycle that issues the last vector of this one.
-        finishing = self.valid & nest.last[0]
-        with m.If(~active | finishing):
+        with m.If(~active | (self.valid & nest.last[0])):
             m.d.sync += active.eq(0)
             with m.If(self.i.valid & ~head.end):
                 m.d.comb += [self.i.ready.eq(1), nest.load.eq(1)]
                 m.d.sync += [active.eq(1), current.eq(head)]
-        with m.If(~active & self.i.valid & head.end):
             # A tile that no sweep touched still waits for its bank, and for its unused vectors.
-            with m.If((self.bank_free | ~head.commit) & (self.available >= head.release)):
+            with m.Elif(
+                self.i.valid & (self.bank_free | ~head.commit) & (self.available >= head.release)
+            ):
                 m.d.comb += [
                     self.i.ready.eq(1),
                     self.release.eq(1),

@@ -6,53 +6,31 @@ readers behind an arbiter on bus ``n_axi`` (64 bit, 16 beats a burst, 4 bursts i
 """
 
 import itertools
-import logging
-import random
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import RisingEdge, Timer
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiRamRead, AxiReadBus
 from cocotbext.axi.stream import define_stream
 
-PERIOD_NS = 10
-SEED = 20220210
+from sim.testbenches.burst_bench import (
+    PERIOD_NS,
+    STALLS,
+    BurstBench,
+    BusMonitor,
+    Run,
+    RunBus,
+    RunSource,
+    bursts_of,
+    ready_after,
+)
+
 MEMORY_BYTES = 2**17
 
-RunBus, Run, RunSource, _, _ = define_stream(
-    "Run", signals=["address", "beats", "tag", "valid", "ready"]
-)
 BeatBus, _, _, BeatSink, _ = define_stream(
     "Beat", signals=["data", "tag", "last", "valid", "ready"]
 )
-
-# (source idles, sink stalls): the four combinations that every data test goes through.
-STALLS = [(False, False), (True, False), (False, True), (True, True)]
-
-
-def split(address, beats, *, beat_bytes, max_beats):
-    """Reference for the cutting of a run: the fewest bursts that do not cross 4 KiB."""
-    bursts = []
-    while beats:
-        count = min(beats, max_beats, (4096 - address % 4096) // beat_bytes)
-        bursts.append((address, count))
-        address += count * beat_bytes
-        beats -= count
-    return bursts
-
-
-def pauses(rng, share=0.5):
-    """Pause generator that is high for ``share`` of the cycles, at random."""
-    while True:
-        yield rng.random() < share
-
-
-def ready_after(valid):
-    """Pause generator of a sink that waits for ``valid`` before it is ready, as AXI allows."""
-    while True:
-        yield not valid.value
 
 
 class DelayedRequests:
@@ -95,67 +73,29 @@ class ReadMemory(AxiRamRead):
         return await super()._read(address, length)
 
 
-class ReadBusMonitor:
-    """Checks the rules of AXI on the request channel and counts what moves.
+class ReadBusMonitor(BusMonitor):
+    """A :class:`BusMonitor` that counts a burst as answered with its last beat."""
 
-    Attributes: ``bursts`` (address, beats, id) in order, ``burst_cycles``, ``beat_cycles``,
-    ``most_in_flight``.
-    """
-
-    def __init__(self, dut, prefix, *, beat_bytes, max_beats, max_in_flight):
-        self.bursts, self.burst_cycles, self.beat_cycles = [], [], []
-        self.most_in_flight = 0
-        self._beat_bytes = beat_bytes
-        self._max_beats = max_beats
-        self._max_in_flight = max_in_flight
-        cocotb.start_soon(self._watch(dut, lambda name: getattr(dut, f"{prefix}_{name}")))
-
-    async def _watch(self, dut, signal):
-        payload = [signal(f"ar{name}") for name in ("id", "addr", "len", "size", "burst", "cache")]
-        arvalid, arready, rvalid, rready, rlast = (
-            signal(name) for name in ("arvalid", "arready", "rvalid", "rready", "rlast")
+    def __init__(self, dut, bus, **limits):
+        super().__init__(dut, bus, "ar", **limits)
+        self._rvalid, self._rready, self._rlast = (
+            self.signal(name) for name in ("rvalid", "rready", "rlast")
         )
-        waiting, in_flight = None, 0
-        for cycle in itertools.count():
-            await RisingEdge(dut.clk)
-            if dut.rst.value:
-                waiting = None
-                continue
-            offered = None
-            if arvalid.value:
-                offered = [int(field.value) for field in payload]
-            assert waiting is None or offered == waiting, "a pending request changed or vanished"
-            waiting = offered
-            if offered and arready.value:
-                waiting = None
-                axi_id, address, length, size, burst, cache = offered
-                count = length + 1
-                assert 2**size == self._beat_bytes and burst == 1 and cache == 3
-                assert count <= self._max_beats
-                assert address % 4096 + count * self._beat_bytes <= 4096, "burst crosses 4 KiB"
-                self.bursts.append((address, count, axi_id))
-                self.burst_cycles.append(cycle)
-                in_flight += 1
-                self.most_in_flight = max(self.most_in_flight, in_flight)
-                assert in_flight <= self._max_in_flight
-            if rvalid.value and rready.value:
-                self.beat_cycles.append(cycle)
-                in_flight -= int(rlast.value)
+
+    def observe_data(self, cycle):
+        if self._rvalid.value and self._rready.value:
+            self.beat_cycles.append(cycle)
+            self.in_flight -= int(self._rlast.value)
 
 
-class Bench:
-    """Drives one reader of the top: clock, reset, runs in, beats out, memory behind the bus."""
+class Bench(BurstBench):
+    """Drives one reader of the top: runs in, beats out, memory behind the bus."""
 
     BEAT_BYTES, MAX_BEATS, IN_FLIGHT = 16, 64, 32
 
     def __init__(self, dut, *, latency=0):
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
-        dut._log.setLevel(logging.INFO)
-        dut._log.info("random seed %d", SEED)
-        self.dut = dut
-        self.rng = random.Random(SEED)
+        super().__init__(dut, memory_bytes=MEMORY_BYTES)
         self.contents = self.rng.randbytes(MEMORY_BYTES)
-        self.source = RunSource(RunBus.from_prefix(dut, "run"), dut.clk)
         self.sink = BeatSink(BeatBus.from_prefix(dut, "o"), dut.clk)
         self.memory = ReadMemory(
             AxiReadBus.from_prefix(dut, "m_axi"), dut.clk, contents=self.contents, latency=latency
@@ -169,47 +109,25 @@ class Bench:
         )
 
     async def start(self):
-        dut = self.dut
         for name in ("run0_valid", "run1_valid", "o0_ready", "o1_ready", "n_axi_rvalid"):
-            getattr(dut, name).value = 0
-        dut.halt.value = 0
-        dut.window_base.value = 0
-        dut.window_limit.value = MEMORY_BYTES
-        dut.rst.value = 1
-        cocotb.start_soon(Clock(dut.clk, PERIOD_NS, "ns").start())
-        await self.cycles(3)
-        dut.rst.value = 0
-        await self.cycles(2)
-
-    async def cycles(self, count):
-        for _ in range(count):
-            await RisingEdge(self.dut.clk)
+            getattr(self.dut, name).value = 0
+        await super().start()
 
     async def reset(self):
-        self.source.clear()
         self.sink.clear()
-        self.source.valid.value = 0
-        self.dut.rst.value = 1
-        await self.cycles(2)
-        self.dut.halt.value = 0
-        self.dut.rst.value = 0
-        await self.cycles(2)
+        await super().reset()
 
     def stall(self, idle, backpressure):
         """Idle the run source and the memory's data, stall the sink and the memory's requests."""
-        for stream, active in (
-            (self.source, idle),
+        self.pause(
+            (self.runs, idle),
             (self.memory.r_channel, idle),
             (self.sink, backpressure),
             (self.memory.requests, backpressure),
-        ):
-            generator = (
-                pauses(random.Random(self.rng.random())) if active else itertools.repeat(False)
-            )
-            stream.set_pause_generator(generator)
+        )
 
     def send(self, address, beats, tag=0):
-        self.source.send_nowait(Run(address=address, beats=beats, tag=tag))
+        self.runs.send_nowait(Run(address=address, beats=beats, tag=tag))
 
     async def expect(self, runs, *, sink=None, beat_bytes=None):
         """Receive the beats of ``runs`` and compare; returns how many there were."""
@@ -227,13 +145,6 @@ class Bench:
                 count += 1
         return count
 
-    async def until_idle(self, limit=2000):
-        for _ in range(limit):
-            await RisingEdge(self.dut.clk)
-            if self.dut.idle.value:
-                return
-        raise AssertionError("the reader does not become idle")
-
     async def round_trip(self, runs):
         for run in runs:
             self.send(*run)
@@ -241,14 +152,6 @@ class Bench:
         await self.until_idle()
         assert self.sink.empty() and int(self.dut.error.value) == 0
         return count
-
-
-def bursts_of(runs, *, axi_id=0, beat_bytes=16, max_beats=64):
-    return [
-        (address, count, axi_id)
-        for run_address, beats, _ in runs
-        for address, count in split(run_address, beats, beat_bytes=beat_bytes, max_beats=max_beats)
-    ]
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -519,14 +422,8 @@ async def arbiter_shares_bus(dut):
     assert await bench.expect([(0, 20, 1)], sink=sinks[0], beat_bytes=8) == 20
 
     for idle, backpressure in STALLS:
-        for stream in (*sources, memory.r_channel):
-            generator = pauses(random.Random(bench.rng.random())) if idle else itertools.repeat(0)
-            stream.set_pause_generator(generator)
-        for stream in (*sinks, memory.requests):
-            generator = (
-                pauses(random.Random(bench.rng.random())) if backpressure else itertools.repeat(0)
-            )
-            stream.set_pause_generator(generator)
+        bench.pause(*((stream, idle) for stream in (*sources, memory.r_channel)))
+        bench.pause(*((stream, backpressure) for stream in (*sinks, memory.requests)))
         runs = [[], []]
         for client, _ in itertools.product((0, 1), range(40)):
             beats = bench.rng.randrange(1, 50)

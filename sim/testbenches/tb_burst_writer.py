@@ -6,26 +6,21 @@ narrow one on bus ``n_axi`` (32 bit, 16 beats a burst, 2 bursts unanswered).
 """
 
 import itertools
-import logging
-import random
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import RisingEdge, Timer
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 from cocotbext.axi.stream import define_stream
 
-from sim.testbenches.tb_burst_reader import (
+from sim.testbenches.burst_bench import (
     PERIOD_NS,
-    SEED,
     STALLS,
+    BurstBench,
+    BusMonitor,
     Run,
-    RunBus,
-    RunSource,
     bursts_of,
-    pauses,
     ready_after,
 )
 
@@ -77,122 +72,62 @@ class WriteMemory(AxiRamWrite):
         await super()._write(address, data)
 
 
-class WriteBusMonitor:
-    """Checks the rules of AXI on the request and data channels and counts what moves.
+class WriteBusMonitor(BusMonitor):
+    """A :class:`BusMonitor` that checks the data as well.
 
-    Attributes: ``bursts`` (address, beats, id), ``beat_cycles``, ``strobes`` of each beat,
-    ``responses``, ``most_unanswered``.
+    Further attributes: ``strobes`` of each beat, ``responses``.
     """
 
-    def __init__(self, dut, prefix, *, beat_bytes, max_beats, max_unanswered):
-        self.clear()
-        self.most_unanswered = 0
-        self._beat_bytes = beat_bytes
-        self._max_beats = max_beats
-        self._max_unanswered = max_unanswered
-        cocotb.start_soon(self._watch(dut, lambda name: getattr(dut, f"{prefix}_{name}")))
+    def __init__(self, dut, bus, **limits):
+        super().__init__(dut, bus, "aw", **limits)
+        self._beats = self.channel("w", "wdata", "wstrb", "wlast")
+        self.channels.append(self._beats)
+        self._bvalid, self._bready = self.signal("bvalid"), self.signal("bready")
 
     def clear(self):
-        self.bursts, self.beat_cycles, self.strobes, self.responses = [], [], [], 0
+        super().clear()
+        self.strobes, self.responses = [], 0
 
-    async def _watch(self, dut, signal):
-        request = [signal(f"aw{name}") for name in ("id", "addr", "len", "size", "burst", "cache")]
-        beat = [signal(name) for name in ("wdata", "wstrb", "wlast")]
-        awvalid, awready, wvalid, wready, bvalid, bready = (
-            signal(name) for name in ("awvalid", "awready", "wvalid", "wready", "bvalid", "bready")
-        )
-        request_waiting, beat_waiting, unanswered = None, None, 0
-        for cycle in itertools.count():
-            await RisingEdge(dut.clk)
-            if dut.rst.value:
-                request_waiting = beat_waiting = None
-                continue
-            offered = [int(field.value) for field in request] if awvalid.value else None
-            assert request_waiting in (None, offered), "a pending request changed or vanished"
-            request_waiting = offered
-            if offered and awready.value:
-                request_waiting = None
-                axi_id, address, length, size, burst, cache = offered
-                count = length + 1
-                assert 2**size == self._beat_bytes and burst == 1 and cache == 3
-                assert count <= self._max_beats
-                assert address % 4096 + count * self._beat_bytes <= 4096, "burst crosses 4 KiB"
-                self.bursts.append((address, count, axi_id))
-                unanswered += 1
-                self.most_unanswered = max(self.most_unanswered, unanswered)
-                assert unanswered <= self._max_unanswered
-            offered = [int(field.value) for field in beat] if wvalid.value else None
-            assert beat_waiting in (None, offered), "a pending beat changed or vanished"
-            beat_waiting = offered
-            if offered and wready.value:
-                beat_waiting = None
-                self.beat_cycles.append(cycle)
-                self.strobes.append(offered[1])
-            if bvalid.value and bready.value:
-                unanswered -= 1
-                self.responses += 1
+    def observe_data(self, cycle):
+        if (beat := self._beats.observe()) is not None:
+            self.beat_cycles.append(cycle)
+            self.strobes.append(beat[1])
+        if self._bvalid.value and self._bready.value:
+            self.in_flight -= 1
+            self.responses += 1
 
 
-class Bench:
+class Bench(BurstBench):
     """Drives one writer of the top and keeps the memory image that its writes must lead to."""
 
+    IDLE_LIMIT = 20000
+
     def __init__(self, dut, *, latency=0, suffix="", bus="m_axi", beat_bytes=16, **limits):
-        logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
-        dut._log.setLevel(logging.INFO)
-        dut._log.info("random seed %d", SEED)
-        self.dut = dut
-        self.rng = random.Random(SEED)
+        super().__init__(dut, memory_bytes=MEMORY_BYTES, suffix=suffix)
         self.beat_bytes = beat_bytes
         self.image = bytearray(self.rng.randbytes(MEMORY_BYTES))
-        self.runs = RunSource(RunBus.from_prefix(dut, f"run{suffix}"), dut.clk)
         self.words = WordSource(WordBus.from_prefix(dut, f"i{suffix}"), dut.clk)
-        self.idle = getattr(dut, f"idle{suffix}")
-        self.error = getattr(dut, f"error{suffix}")
         self.memory = WriteMemory(
             AxiWriteBus.from_prefix(dut, bus), dut.clk, contents=bytes(self.image), latency=latency
         )
         self.monitor = WriteBusMonitor(
-            dut, bus, beat_bytes=beat_bytes, **{"max_beats": 64, "max_unanswered": 8, **limits}
+            dut, bus, beat_bytes=beat_bytes, **{"max_beats": 64, "max_in_flight": 8, **limits}
         )
 
-    async def start(self):
-        dut = self.dut
-        dut.halt.value = 0
-        dut.window_base.value = 0
-        dut.window_limit.value = MEMORY_BYTES
-        dut.rst.value = 1
-        cocotb.start_soon(Clock(dut.clk, PERIOD_NS, "ns").start())
-        await self.cycles(3)
-        dut.rst.value = 0
-        await self.cycles(2)
-
-    async def cycles(self, count):
-        for _ in range(count):
-            await RisingEdge(self.dut.clk)
-
     async def reset(self):
-        for source in (self.runs, self.words):
-            source.clear()
-            source.valid.value = 0
-        self.dut.rst.value = 1
-        await self.cycles(2)
-        self.dut.halt.value = 0
-        self.dut.rst.value = 0
-        await self.cycles(2)
+        self.words.clear()
+        self.words.valid.value = 0
+        await super().reset()
 
     def stall(self, idle, backpressure):
         """Idle both sources and the memory's answers, stall the memory's requests and data."""
-        for stream, active in (
+        self.pause(
             (self.runs, idle),
             (self.words, idle),
             (self.memory.responses, idle),
             (self.memory.aw_channel, backpressure),
             (self.memory.w_channel, backpressure),
-        ):
-            generator = (
-                pauses(random.Random(self.rng.random())) if active else itertools.repeat(False)
-            )
-            stream.set_pause_generator(generator)
+        )
 
     def request(self, address, beats):
         self.runs.send_nowait(Run(address=address, beats=beats, tag=self.rng.randrange(4)))
@@ -203,13 +138,6 @@ class Bench:
             self.words.send_nowait(Word(payload=int.from_bytes(word, "little")))
             at = address + index * self.beat_bytes
             self.image[at : at + self.beat_bytes] = word
-
-    async def until_idle(self, limit=20000):
-        for _ in range(limit):
-            await RisingEdge(self.dut.clk)
-            if self.idle.value:
-                return
-        raise AssertionError("the writer does not become idle")
 
     def check_memory(self):
         """The whole memory, so that a stray write anywhere shows."""
@@ -262,7 +190,7 @@ async def many_random_runs(dut):
     """Back-to-back random runs with latency and stalls, on both writers."""
     wide = Bench(dut, latency=64)
     narrow = Bench(
-        dut, latency=9, suffix="0", bus="n_axi", beat_bytes=4, max_beats=16, max_unanswered=2
+        dut, latency=9, suffix="0", bus="n_axi", beat_bytes=4, max_beats=16, max_in_flight=2
     )
     await wide.start()
     for bench, max_beats in ((wide, 64), (narrow, 16)):
@@ -278,8 +206,8 @@ async def many_random_runs(dut):
                 [(*run, 0) for run in runs], beat_bytes=bench.beat_bytes, max_beats=max_beats
             )
             assert bench.monitor.bursts == want
-    assert wide.monitor.most_unanswered == 8
-    assert narrow.monitor.most_unanswered == 2
+    assert wide.monitor.most_in_flight == 8
+    assert narrow.monitor.most_in_flight == 2
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

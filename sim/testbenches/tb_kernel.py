@@ -30,7 +30,7 @@ T = CONFIG.group
 ONE = 0x3F800000
 STREAM_LATENCY = 2
 """Of the stream buffer's memory, with its output register."""
-STEP_END = 2
+STEP_END = 1
 """Cycles without a vector between two steps: one takes the end of the old one, the next loads."""
 
 FP, BP, WU, PASS = Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS
@@ -534,8 +534,8 @@ async def latency_to_first_beat(dut):
     bench = Bench(dut)
     await bench.start()
     vector_to_sum = STREAM_LATENCY + MacArray(CONFIG).latency - 1 + Accumulator.latency
-    # The end of the step, the full bank, the drain's start, its first address, its first beat.
-    expected = vector_to_sum + 5
+    # The full bank, the drain's start, its first address, its first beat.
+    expected = vector_to_sum + 4
     found = []
     for pass_ in (
         layer(FP, big=1, small=1),
