@@ -51,8 +51,8 @@ _ALIAS = re.compile(
 def _without_field_aliases(text):
     """Drop the wires that only give a name to a field of a struct or an element of an array.
 
-    Amaranth adds them for waveform viewers. yosys splits a vector ``v`` into bits called ``v[0]`` and
-    fails when an alias of an element is called that already (YosysHQ/yosys#4349).
+    Amaranth adds them for waveform viewers. yosys splits a vector ``v`` into bits called ``v[0]``
+    and fails when an alias of an element is called that already (YosysHQ/yosys#4349).
     """
     names = set(_ALIAS.findall(text))
     text = _ALIAS.sub("", text)

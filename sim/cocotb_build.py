@@ -31,6 +31,10 @@ _VERILATOR_ARGUMENTS = (
     # Amaranth's Verilog is free of the mistakes that these two look for, but not of their pattern.
     "-Wno-WIDTH",
     "-Wno-CASEINCOMPLETE",
+    # cocotb makes every signal public, which trebles a large model: the ports are enough.
+    "--no-public-flat-rw",
+    "--public-depth",
+    "1",
 )
 
 
@@ -213,6 +217,3 @@ def _build(text, name, toplevel, directory, arguments):
     if not os.access(directory / toplevel, os.X_OK):
         raise CocotbFailure(f"The build of model {name!r} left no program (log {log}).")
     return CocotbModel(runner, toplevel=toplevel, directory=directory)
-
-
-build_model = build_testbench  # Former name.

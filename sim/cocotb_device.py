@@ -37,9 +37,6 @@ _VERILATOR_ARGUMENTS = (
     "--no-assert",
     # Files of a size that compiles in seconds, to use all processors.
     "--output-split", "20000",
-    # cocotb makes every signal public, which trebles a model of this size: the ports are enough.
-    "--no-public-flat-rw",
-    "--public-depth", "1",
 )  # fmt: skip
 
 
@@ -74,9 +71,7 @@ class CocotbDevice(Device):
         cocotb.start_soon(Clock(dut.aclk, 10, unit="ns").start())
 
         def attach(model, bus, prefix, **arguments):
-            return model(
-                bus.from_prefix(dut, prefix), dut.aclk, dut.aresetn, False, **arguments
-            )
+            return model(bus.from_prefix(dut, prefix), dut.aclk, dut.aresetn, False, **arguments)
 
         self._control = attach(AxiLiteMaster, AxiLiteBus, "s_axi_ctrl")
         # The models take an address modulo the size of their memory.

@@ -1,7 +1,7 @@
 // A core, the memory of the benchmarks and a host's control bus around it, behind harness.h.
 //
-// Every cycle goes: drive the core's inputs, evaluate with the clock low so that paths from input to
-// output settle, look at the outputs, then evaluate the rising edge. Whatever is driven therefore
+// Every cycle goes: drive the core's inputs, evaluate with the clock low so that paths from input
+// to output settle, look at the outputs, then evaluate the rising edge. What is driven therefore
 // depends on registered state alone and no path through core and memory ever forms a loop.
 
 #include "harness.h"

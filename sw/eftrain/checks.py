@@ -8,11 +8,19 @@ from .errors import UserError
 def _array(value, what):
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except ValueError as error:
         raise UserError(f"{what} is ragged; give all samples the same shape.") from error
+    except (TypeError, RuntimeError) as error:
+        # A PyTorch tensor that requires a gradient, lies on a GPU, or has a format of its own.
+        raise UserError(
+            f"{what} is a {type(value).__name__} that cannot be read as an array; give a numpy "
+            "array."
+        ) from error
     if array.dtype == object:
         raise UserError(f"{what} is ragged or not numeric; give one array of numbers.")
-    if array.ndim == 0 or array.size == 0:
+    if array.ndim == 0:
+        raise UserError(f"{what} is a single value; give an array with one entry a sample.")
+    if array.size == 0:
         raise UserError(f"{what} is empty; give at least one sample.")
     return array
 

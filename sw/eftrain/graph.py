@@ -181,7 +181,9 @@ class Graph:
     """
 
     def __init__(self, input_shape, layers, weights=None):
-        shape = tuple(input_shape)
+        shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else (input_shape,)
+        if not isinstance(layers, (tuple, list)):
+            raise UserError(f"The layers are a {type(layers).__name__}; give a list of layers.")
         if len(shape) not in (1, 3):
             raise UserError(f"input_shape is {shape}; give (channels, rows, columns).")
         shape = tuple(_positive(size, "input_shape entry") for size in shape)
@@ -230,6 +232,9 @@ class Graph:
                     f"Weight {name!r} has shape {np.shape(value)}; the network takes "
                     f"{expected[name]}."
                 )
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise UserError(f"Weight {name!r} holds something else than finite numbers.")
         return {name: np.array(value, np.float32) for name, value in weights.items()}
 
 

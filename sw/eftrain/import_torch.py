@@ -37,11 +37,21 @@ def import_layers(module):
         raise UserError(
             f"The model is a {type(module).__name__}; give an eftrain.Graph or torch.nn.Sequential."
         )
-    layers, weights = [], {}
+    layers, weights, seen = [], {}, {}
     for index, child in enumerate(module):
         layers.append(_convert(index, child, nn))
         for name, value in child.named_parameters():
-            weights[f"{index}.{name}"] = value.detach().cpu().numpy().astype(np.float32)
+            if seen.setdefault(id(value), index) != index:
+                raise UserError(
+                    f"{layer_name(index, child)} shares its {name} with layer {seen[id(value)]}; "
+                    "give it parameters of its own."
+                )
+            array = value.detach().float().cpu().numpy()
+            if not np.isfinite(array).all():
+                raise UserError(
+                    f"{layer_name(index, child)} has a {name} with NaN or Inf; choose other values."
+                )
+            weights[f"{index}.{name}"] = array.copy()
     return layers, weights
 
 
@@ -55,7 +65,8 @@ def _convert(index, child, nn):
                 f"{where} has {option}={value!r}; the device takes {option}={supported[0]!r}."
             )
 
-    if isinstance(child, nn.Conv2d):
+    # Exact types, because a subclass may compute something else.
+    if type(child) is nn.Conv2d:
         require("dilation", (1, 1))
         require("groups", 1)
         require("padding_mode", "zeros")
@@ -70,18 +81,18 @@ def _convert(index, child, nn):
             padding,
             child.bias is not None,
         )
-    if isinstance(child, nn.Linear):
+    if type(child) is nn.Linear:
         return Linear(child.in_features, child.out_features, child.bias is not None)
-    if isinstance(child, nn.ReLU):
+    if type(child) is nn.ReLU:
         return ReLU()
-    if isinstance(child, nn.MaxPool2d):
+    if type(child) is nn.MaxPool2d:
         require("stride", 2, (2, 2))
         require("padding", 0, (0, 0))
         require("dilation", 1, (1, 1))
         require("ceil_mode", False)
         require("return_indices", False)
         return MaxPool2d(child.kernel_size)
-    if isinstance(child, nn.Flatten):
+    if type(child) is nn.Flatten:
         require("start_dim", 1)
         require("end_dim", -1)
         return Flatten()

@@ -94,6 +94,7 @@ class Job:
         self.steps = sum(section.steps for section in sections)
         self.dense_macs = 0
         self._reserve()
+        self.memory.check()  # First, because addresses past the memory may not fit a descriptor.
         blob = b"".join([*self._sections(), program.end()])
         self.descriptors = len(blob) // DESCRIPTOR_BYTES
         self.memory.add(PROGRAM, len(blob))

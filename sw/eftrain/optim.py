@@ -1,7 +1,8 @@
 """Optimisers the device applies while it drains a weight gradient."""
 
-import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from .errors import UserError
 
@@ -25,7 +26,7 @@ class SGD:
     Raises
     ------
     UserError
-        If a value is not a finite number in its range.
+        If a value, rounded to fp32 as the device uses it, is not a finite number in its range.
     """
 
     lr: float
@@ -43,7 +44,9 @@ class SGD:
             try:
                 number = float(value)
             except (TypeError, ValueError):
-                number = math.nan
-            if not (math.isfinite(number) and legal(number)):
+                number = np.nan
+            with np.errstate(over="ignore", under="ignore"):
+                rounded = np.float32(number)
+            if not (np.isfinite(rounded) and legal(rounded)):
                 raise UserError(f"SGD {name} is {value!r}; choose a number {help_text}.")
             object.__setattr__(self, name, number)

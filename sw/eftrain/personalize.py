@@ -237,10 +237,13 @@ def _read_data(path):
 
 def _read_array(file, name, path):
     try:
-        return file[name]
+        array = file[name]
     except ValueError:
         raise UserError(
             f"{name} in {path} is ragged or not numeric; give all samples the same shape."
         ) from None
     except (OSError, EOFError, BadZipFile):
-        raise UserError(f"{name} in {path} is damaged; save the file again.") from None
+        array = None
+    if not isinstance(array, np.ndarray):  # numpy hands out members of other formats as bytes.
+        raise UserError(f"{name} in {path} is damaged; save the file again.")
+    return array

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from .checks import check_count, check_labels, check_pictures, permutation
+from .devices import Device
 from .driver import Driver
 from .errors import UserError
 from .graph import Graph, initial_weights
@@ -36,7 +37,7 @@ class Trainer:
     Raises
     ------
     UserError
-        If a layer or the optimiser is unsupported.
+        If a layer or the optimiser is unsupported, or an argument is of the wrong kind.
     DeviceError
         If the device is not an eftrain core of this version.
     """
@@ -46,6 +47,11 @@ class Trainer:
             raise UserError(
                 f"The optimizer is {type(optimizer).__name__}; give an eftrain SGD, for example "
                 "SGD(lr=0.01)."
+            )
+        if not isinstance(device, Device):
+            raise UserError(
+                f"The device is a {type(device).__name__}; give an eftrain Device, for example "
+                "SimDevice(CoreConfig.parse('8x8'))."
             )
         self.optimizer = optimizer
         self.seed = check_count(seed, "seed", least=0)
@@ -95,6 +101,8 @@ class Trainer:
         datasets = {"train": (x, y)}
         sections = {"train": Section("fit", "train", len(x), batch_size, epochs)}
         if test is not None:
+            if not isinstance(test, (tuple, list)) or len(test) != 2:
+                raise UserError("test is no pair; give (x, y) as one tuple.")
             datasets["test"] = self._data(*test, prefix="test ")
             evaluation = Section("evaluate", "test", len(datasets["test"][0]), batch_size)
             sections = {"before": evaluation, **sections, "after": evaluation}

@@ -45,11 +45,18 @@ def load_weights(path, layers):
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             values = {name: file.get_tensor(name) for name in file.keys()}
+        if any(value.dtype.kind not in "fiu" for value in values.values()):
+            raise TypeError("not one of numpy's own numbers")
     except FileNotFoundError as error:
         raise UserError(f"There is no weight file {path}; check the path.") from error
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{path} is not a readable safetensors file; save it again with Trainer.save."
+        ) from error
+    except TypeError as error:
+        # Such as bfloat16, which numpy knows only if another package has taught it.
+        raise UserError(
+            f"{path} holds a number format that cannot be read; save it as float32."
         ) from error
     expected = parameter_shapes(layers)
     described = metadata.get("network", describe(layers))
@@ -60,6 +67,8 @@ def load_weights(path, layers):
             f"{path} holds the weights of another network{other}; load it into that network or "
             "choose a file of this one."
         )
+    with np.errstate(over="ignore"):
+        values = {name: value.astype(np.float32) for name, value in values.items()}
     if not all(np.isfinite(value).all() for value in values.values()):
-        raise UserError(f"{path} holds weights that are NaN or Inf; choose another file.")
-    return {name: value.astype(np.float32) for name, value in values.items()}
+        raise UserError(f"{path} holds weights that are NaN or Inf in fp32; choose another file.")
+    return values

@@ -13,7 +13,7 @@ from eftrain_hdl.datapath.ring_buffer import RingBuffer
 from eftrain_hdl.datapath.transposer import Transposer
 from eftrain_hdl.datapath.vector_loader import VectorLoader
 from eftrain_hdl.memory import FlatPorts
-from sim.cocotb_build import build_model
+from sim.cocotb_build import build_testbench
 
 TESTBENCH = "sim.testbenches.tb_blocks"
 CONFIG = CoreConfig(rows=4, lanes=4, accumulator_depth=64)
@@ -59,7 +59,7 @@ class Blocks(wiring.Component):
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(FlatPorts(Blocks()), name="blocks")
+    return build_testbench(FlatPorts(Blocks()), name="blocks")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.datapath.kernel import Kernel
 from eftrain_hdl.memory import FlatPorts
-from sim.cocotb_build import build_model
+from sim.cocotb_build import build_testbench
 
 TESTBENCH = "sim.testbenches.tb_kernel"
 CONFIG = CoreConfig(
@@ -48,7 +48,7 @@ class KernelBench(wiring.Component):
 def model():
     # C++ has its own `final`.
     flat = FlatPorts(KernelBench(CONFIG), prefixes={"final": "finished"})
-    return build_model(flat, name="kernel_4x4")
+    return build_testbench(flat, name="kernel_4x4")
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,18 @@
 import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import eftrain.personalize
 from eftrain import cli, report
 from eftrain.devices import DeviceError
 from eftrain.graph import Flatten, Linear
+from eftrain.networks import digits
 from eftrain.weights_file import save_weights
 
 
@@ -78,6 +82,8 @@ def dataset(path="data.npz", **changes):
         (["--batch-size", "-3"], "batch_size is -3"),
         (["--learning-rate", "0"], "above 0"),
         (["--learning-rate", "nan"], "above 0"),
+        (["--learning-rate", "1e300"], "above 0"),
+        (["--weights", "."], "not a readable safetensors"),
         (["--momentum", "1"], "below 1"),
         (["--seed", "-1"], "0 or more"),
         (["--weights", "nowhere.safetensors"], "no weight file nowhere.safetensors"),
@@ -115,6 +121,13 @@ def test_data_file_of_another_kind(no_device, capsys, empty_folder, content):
     assert "not a readable .npz file" in refused(capsys, "--data", "data.npz")
 
 
+def test_data_file_with_damaged_arrays(no_device, capsys):
+    with zipfile.ZipFile("data.npz", "w") as file:
+        for name in ("x", "y", "x_test", "y_test"):
+            file.writestr(f"{name}.npy", "these are no arrays")
+    assert "x in data.npz is damaged" in refused(capsys, "--data", "data.npz")
+
+
 def test_data_file_with_one_array(no_device, capsys):
     np.save("data.npy", np.zeros(3))
     assert "single array" in refused(capsys, "--data", "data.npy")
@@ -130,6 +143,15 @@ def test_weights_of_another_network(no_device, capsys):
 def test_weights_that_are_no_weights(no_device, capsys, empty_folder):
     (empty_folder / "other.safetensors").write_text("no weights")
     assert "not a readable safetensors" in refused(capsys, "--weights", "other.safetensors")
+
+
+def test_weights_of_another_number_format(no_device, capsys):
+    shapes = digits().parameter_shapes
+    cases = ((0, torch.bfloat16, "number format"), (1e300, torch.float64, "NaN or Inf in fp32"))
+    for value, kind, words in cases:
+        tensors = {name: torch.full(shape, value, dtype=kind) for name, shape in shapes.items()}
+        save_file(tensors, "other.safetensors")
+        assert words in refused(capsys, "--weights", "other.safetensors")
 
 
 @pytest.mark.parametrize("output", ["file", "file/below/it"])

@@ -45,12 +45,21 @@ def assert_sentence(error):
     ((1, 6, 6), [Flatten()], "nothing to train"),
     ((1, 6, 6), [Conv2d(1, 3, 3)], "ends in pictures"),
     ((6, 6), LAYERS, "input_shape is"),
+    (6, LAYERS, r"layer 0 \(Conv2d\) takes pictures"),
+    ((1, 6, 6), None, "layers are a NoneType; give a list"),
+    ((1, 6, 6), Conv2d(1, 3, 3), "layers are a Conv2d; give a list"),
+    ((1, 6, 6), [Conv2d(1, 3, 3, stride=-1)], "stride -1 over rows"),
     ((1, 0, 6), LAYERS, "input_shape entry is 0"),
 ])
 def test_networks(shape, layers, message):
     with pytest.raises(UserError, match=message) as error:
         Graph(shape, layers)
     assert_sentence(error)
+
+
+def _filled(layer, value):
+    nn.init.constant_(layer.weight, value)
+    return layer
 
 
 @pytest.mark.parametrize(("layer", "message"), [
@@ -62,12 +71,27 @@ def test_networks(shape, layers, message):
     (nn.MaxPool2d(2, ceil_mode=True), "ceil_mode"),
     (nn.Flatten(0), "start_dim"),
     (nn.Dropout(), r"layer 1 \(Dropout\) is not supported"),
+    (nn.LazyLinear(4), r"layer 1 \(LazyLinear\) is not supported"),
+    (type("Gated", (nn.Conv2d,), {})(1, 2, 3), r"layer 1 \(Gated\) is not supported"),
+    (_filled(nn.Linear(3, 2), np.nan), r"layer 1 \(Linear\) has a weight with NaN"),
 ])
 def test_torch_layers(layer, message):
     with pytest.raises(UserError, match=message) as error:
         from_torch(nn.Sequential(nn.ReLU(), layer), (1, 6, 6))
     assert "layer 1" in str(error.value)
     assert_sentence(error)
+
+
+def test_torch_layers_that_share_weights():
+    layer = nn.Linear(36, 36)
+    with pytest.raises(UserError, match=r"layer 2 \(Linear\) shares its weight with layer 1"):
+        from_torch(nn.Sequential(nn.Flatten(), layer, layer), (1, 6, 6))
+
+
+def test_torch_weights_of_other_formats():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4)).bfloat16()
+    weights = from_torch(model, (1, 6, 6)).weights
+    assert np.array_equal(weights["1.weight"], model[1].weight.detach().float().numpy())
 
 
 def test_models(make_device):
@@ -79,6 +103,9 @@ def test_models(make_device):
         Graph((1, 6, 6), LAYERS, {"1.weight": np.zeros(3)})
     with pytest.raises(UserError, match="has shape"):
         Graph((1, 6, 6), LAYERS, {"0.bias": np.zeros(4)})
+    for value in (np.nan, "a"):
+        with pytest.raises(UserError, match="else than finite numbers"):
+            Graph((1, 6, 6), LAYERS, {"0.bias": np.full(3, value)})
 
 
 def _with(array, index, value):
@@ -95,6 +122,8 @@ def _with(array, index, value):
     (np.zeros((4, 36)), good()[1], "samples of 36 but"),
     (np.zeros((0, 1, 6, 6)), np.zeros(0, int), "x is empty"),
     ([], [], "x is empty"),
+    (3.0, good()[1], "x is a single value"),
+    (torch.zeros(4, 1, 6, 6, requires_grad=True), good()[1], "x is a Tensor that cannot be read"),
     ([[1.0, 2.0], [1.0]], [0, 1], "x is ragged"),
     (np.full((4, 1, 6, 6), "a"), good()[1], "give numbers"),
     (good()[0], np.array([0, 1, 4, 3]), "label 4 at sample 2; the network has classes 0 to 3"),
@@ -122,7 +151,23 @@ def test_counts(trainer, value):
         assert_sentence(error)
 
 
+def test_test_data_that_is_no_pair(trainer):
+    x, y = good()
+    for test in ((x,), x, (x, y, y)):
+        with pytest.raises(UserError, match="test is no pair") as error:
+            trainer.fit(x, y, test=test)
+        assert_sentence(error)
+
+
+def test_more_epochs_than_memory_has_records(trainer):
+    with pytest.raises(UserError, match="MiB of device memory") as error:
+        trainer.fit(*good(), epochs=1 << 40)
+    assert "records" in str(error.value)
+    assert_sentence(error)
+
+
 @pytest.mark.parametrize("sizes", [
+    {"lr": 1e300}, {"lr": 1e-60}, {"lr": 1, "momentum": 1 - 1e-12},
     {"lr": 0}, {"lr": -1}, {"lr": float("nan")}, {"lr": "fast"}, {"lr": 1, "momentum": 1},
     {"lr": 1, "weight_decay": -1}, {"lr": 1, "weight_decay": float("inf")},
 ])
@@ -136,6 +181,9 @@ def test_trainers(make_device):
     net = Graph((1, 6, 6), LAYERS)
     with pytest.raises(UserError, match="seed is -1; give an integer of 0 or more"):
         Trainer(net, make_device(), seed=-1)
+    for device in (None, "sim"):
+        with pytest.raises(UserError, match="give an eftrain Device"):
+            Trainer(net, device)
     with pytest.raises(UserError, match="optimizer is Adam"):
         Trainer(net, make_device(), torch.optim.Adam([torch.zeros(1, requires_grad=True)]))
 

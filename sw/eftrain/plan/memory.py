@@ -71,5 +71,6 @@ class MemoryMap:
             raise UserError(
                 f"The run needs {self.used / 2**20:.1f} MiB of device memory but the device has "
                 f"{(self.end - self.base) / 2**20:.1f} MiB (largest: {largest.name}, "
-                f"{largest.nbytes / 2**20:.1f} MiB); use fewer samples or a smaller batch."
+                f"{largest.nbytes / 2**20:.1f} MiB); use fewer samples or epochs, or a smaller "
+                "batch."
             )
