@@ -25,6 +25,3 @@ def digits(weights=None):
         Linear(512, 10),
     ]
     return Graph((1, 8, 8), layers, weights)
-
-
-NETWORKS = {"digits": digits}

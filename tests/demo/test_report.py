@@ -92,7 +92,7 @@ def test_a_failure_keeps_the_files_of_an_earlier_run(run, tmp_path, monkeypatch,
 
 
 def test_the_bar_counts_all_of_the_work():
-    task = prepare(Settings())
+    task = prepare(Settings(epochs=3))
     batches = 3 * 400, 2 * 497
     assert task.total_work == (
         batches[0] * training_macs(task.graph) + batches[1] * forward_macs(task.graph)
@@ -107,7 +107,7 @@ def test_macs_by_hand():
 
 
 def test_the_bar_on_a_terminal():
-    task = prepare(Settings())
+    task = prepare(Settings(epochs=3))
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=80, highlight=False)
     with Display(task, console) as display:

@@ -4,6 +4,8 @@ import ctypes
 
 import numpy as np
 
+from eftrain_hdl.config import CoreConfig
+
 from .base import Device, DeviceError
 
 __all__ = ["SimDevice"]
@@ -94,6 +96,11 @@ class SimDevice(Device):
         self._model = None
         if (config is None) == (shared_object is None):
             raise ValueError("A SimDevice needs either a config or a shared_object.")
+        if config is not None and not isinstance(config, CoreConfig):
+            raise ValueError(
+                f"The config of a SimDevice is a {type(config).__name__}; give a CoreConfig, for "
+                "example CoreConfig.parse('8x8')."
+            )
         if memory_size <= 0 or memory_size % _BEAT_BYTES or memory_base % _BEAT_BYTES:
             raise ValueError(
                 f"memory_size {memory_size} and memory_base 0x{memory_base:x} must be multiples of "

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from math import prod
 
-WORD = 4
-ALIGNMENT = 16
-RECORD_BYTES = 16
+from eftrain_hdl.isa import ALIGNMENT, RESULT_WORDS, WORD_BYTES
+
+WORD = WORD_BYTES
+RECORD_BYTES = RESULT_WORDS * WORD
 
 
 def ceil_div(total, part):
