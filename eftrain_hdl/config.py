@@ -69,6 +69,14 @@ class CoreConfig:
             value = getattr(self, name)
             if value < 64 or value > 32768 or value & (value - 1):
                 raise ValueError(f"{name} {value} is not a power of two from 64 to 32768.")
+            # The longest run is a buffer full of vectors; its beats are counted in 16 bits.
+            if name != "max_classes" and value * self.vector_beats > 32768:
+                raise ValueError(
+                    f"{name} {value} is too deep for vectors of {self.vector_beats} beats; the "
+                    f"deepest is {32768 // self.vector_beats}."
+                )
+        if not 1 <= self.max_outstanding <= 64:
+            raise ValueError(f"max_outstanding {self.max_outstanding} is not from 1 to 64.")
 
     @classmethod
     def parse(cls, array="8x8", format="fp32", **sizes):

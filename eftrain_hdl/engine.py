@@ -249,12 +249,18 @@ class Engine(wiring.Component):
         computed = Mux(
             is_loss,
             ~loss_map.start & ~loss_map.busy & ~loss.busy,
-            last_tile_left & ~output_map.i.valid & epilogue.idle,
+            last_tile_left & epilogue.idle,
         )
+        # Readers count too: what the last taps skip may be fetched later than the last result
+        # leaves, and must be requested with this descriptor's addresses.
+        for tile_map in (stationary_map, stream_map, side_map, output_map):
+            computed = computed & ~tile_map.i.valid
+        for runs, master in chains.values():
+            computed = computed & runs.idle & master.idle
         failed = self.unit_error.as_value().any()
         # Asked twice in a row, because a request passes between two idle flags in one cycle.
         settled = Signal()
-        quiet = computed & chains["write"][0].idle & writer.idle & ~failed
+        quiet = computed & ~failed
         m.d.sync += settled.eq(working & quiet)
         with m.If(working & settled & quiet):
             m.d.comb += self.done.eq(1)

@@ -86,13 +86,17 @@ def main(arguments=None):
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = generate(config)
     if options.output == Path("-"):
-        sys.stdout.write(text)
+        sys.stdout.write(generate(config))
         return 0
     output = options.output or Path("build") / "verilog" / f"{config.name}.v"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        text = generate(config)
+        output.write_text(text)
+    except OSError as error:
+        print(f"error: {output} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
     print(f"Wrote {output}: module {config.name}, {len(text.splitlines())} lines.")
     return 0
 

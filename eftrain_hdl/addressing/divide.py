@@ -11,7 +11,7 @@ _RECIPROCAL_3 = 43691
 def ceil_divide(m, value, stride, *, bits, name):
     """Return a ``bits`` wide signal holding ``ceil(value / stride)``, combinational.
 
-    ``value`` is unsigned and below 2**16; ``stride`` is 1, 2, 3 or 4. Division by three is a
+    ``value`` is unsigned and below 2**17 - 3; ``stride`` is 1, 2, 3 or 4. Division by three is a
     multiplication, which is exact over this range, so a stride costs one DSP block and no cycles.
     """
     rounded = Signal(bits + 1, name=f"{name}_rounded")

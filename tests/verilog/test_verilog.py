@@ -10,6 +10,7 @@ import pytest
 
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.verilog import generate
+from sim.build import cached_verilog
 from sim.toolchain import verilator_environment
 
 AR = "id addr len size burst lock cache prot qos valid ready"
@@ -26,8 +27,8 @@ PORTS = {
 }  # fmt: skip
 FAMILIES = {
     # family: (command, block memories, multipliers)
-    "xcup": ("synth_xilinx -family xcup", ("RAMB36E2", "RAMB18E2"), ("DSP48E2",)),
-    "xc7": ("synth_xilinx -family xc7", ("RAMB36E1", "RAMB18E1"), ("DSP48E1",)),
+    "xcup": ("synth_xilinx -flatten -family xcup", ("RAMB36E2", "RAMB18E2"), ("DSP48E2",)),
+    "xc7": ("synth_xilinx -flatten -family xc7", ("RAMB36E1", "RAMB18E1"), ("DSP48E1",)),
     "ecp5": ("synth_ecp5", ("DP16KD",), ("MULT18X18D",)),
 }
 
@@ -59,8 +60,12 @@ def test_no_name_looks_like_a_bit_of_another(small_core):
     assert not re.search(r"\\[^$\s]\S*\[", small_core[0].read_text())
 
 
-def test_verilator_has_nothing_to_say(small_core):
+@pytest.mark.parametrize("array", ["small", "8x8"])
+def test_verilator_has_nothing_to_say(small_core, array, tmp_path):
     path, _ = small_core
+    if array != "small":
+        path = tmp_path / "core.v"
+        path.write_text(cached_verilog(CoreConfig.parse(array)))
     with verilator_environment():
         result = subprocess.run(
             ["verilator", "--lint-only", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE", path.name],
