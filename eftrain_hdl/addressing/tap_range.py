@@ -29,7 +29,7 @@ class TapRange(wiring.Component):
     -------
     axis : In(axis_layout), stride, pad, tap : In
     o : Out(tap_layout)
-        Valid :attr:`latency` cycles after the inputs.
+        Valid once the inputs have been held for :attr:`latency` cycles.
     """
 
     latency = 2

@@ -23,7 +23,7 @@ class SweepIssuer(wiring.Component):
     ----------
     config : CoreConfig
     hazard : int
-        Cycles that must lie between two vectors of one accumulator address, less one.
+        Two vectors of one accumulator address are issued more than this many cycles apart.
 
     Members
     -------
