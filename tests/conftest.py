@@ -1,7 +1,7 @@
 """Order of the test run."""
 
 LONGEST = ("test_verilog.py", "test_personalize_rtl.py")
-"""Files of several minutes that cannot be split: begun first, so that no worker waits at the end."""
+"""Files of several minutes, begun first, so that no worker waits at the end."""
 
 
 def pytest_collection_modifyitems(items):
