@@ -207,6 +207,10 @@ class Graph:
             raise UserError(
                 f"The network ends in pictures {shape}; end it with Flatten and Linear."
             )
+        if not isinstance(weights, dict | None):
+            raise UserError(
+                f"The weights are a {type(weights).__name__}; give a dict of name to array."
+            )
         self.weights = self._checked(weights or {})
 
     @property
@@ -223,19 +227,31 @@ class Graph:
         return parameter_shapes(self.layers)
 
     def _checked(self, weights):
-        expected = self.parameter_shapes
+        expected, checked = self.parameter_shapes, {}
         for name, value in weights.items():
             if name not in expected:
                 raise UserError(f"Weight {name!r} belongs to no layer of this network.")
-            if np.shape(value) != expected[name]:
+            try:
+                array = np.asarray(value)
+            except (TypeError, ValueError, RuntimeError):
+                # Ragged, or a PyTorch tensor that is not plain numbers in the host's memory.
                 raise UserError(
-                    f"Weight {name!r} has shape {np.shape(value)}; the network takes "
-                    f"{expected[name]}."
+                    f"Weight {name!r} is a {type(value).__name__} that cannot be read as an array; "
+                    "give a numpy array."
+                ) from None
+            if array.shape != expected[name]:
+                raise UserError(
+                    f"Weight {name!r} has shape {array.shape}; the network takes {expected[name]}."
                 )
-            array = np.asarray(value)
-            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            if array.dtype.kind not in "fiu":
                 raise UserError(f"Weight {name!r} holds something else than finite numbers.")
-        return {name: np.array(value, np.float32) for name, value in weights.items()}
+            with np.errstate(over="ignore"):
+                checked[name] = np.array(array, np.float32)
+            if not np.isfinite(checked[name]).all():
+                raise UserError(
+                    f"Weight {name!r} holds something else than finite numbers in fp32."
+                )
+        return checked
 
 
 def parameter_shapes(layers):

@@ -46,6 +46,11 @@ def import_layers(module):
                     f"{layer_name(index, child)} shares its {name} with layer {seen[id(value)]}; "
                     "give it parameters of its own."
                 )
+            if value.is_meta:
+                raise UserError(
+                    f"{layer_name(index, child)} has a {name} on the meta device, without numbers; "
+                    "make the model on the CPU."
+                )
             array = value.detach().float().cpu().numpy()
             if not np.isfinite(array).all():
                 raise UserError(

@@ -45,8 +45,15 @@ class SGD:
                 number = float(value)
             except (TypeError, ValueError):
                 number = np.nan
+            except OverflowError:  # An integer of hundreds of digits.
+                number = value = np.inf if value > 0 else -np.inf
             with np.errstate(over="ignore", under="ignore"):
                 rounded = np.float32(number)
             if not (np.isfinite(rounded) and legal(rounded)):
-                raise UserError(f"SGD {name} is {value!r}; choose a number {help_text}.")
+                why = ""
+                if rounded == np.inf:
+                    why = ", too large for fp32"
+                elif legal(number):
+                    why = f", which is {rounded:g} in fp32"
+                raise UserError(f"SGD {name} is {value!r}{why}; choose a number {help_text}.")
             object.__setattr__(self, name, number)

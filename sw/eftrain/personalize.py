@@ -15,12 +15,15 @@ from eftrain_hdl.config import CoreConfig
 
 from .checks import check_count, check_labels, check_pictures
 from .data.digits import BASE_WEIGHTS, new_user
+from .devices.sim import MEMORY_BASE, MEMORY_SIZE, SimDevice
 from .errors import UserError
 from .graph import Conv2d, Graph, Linear
 from .history import History
+from .job import Job
 from .networks import digits
 from .optim import SGD
-from .trainer import Trainer
+from .plan.schedule import Schedule
+from .trainer import Trainer, fit_sections
 from .weights_file import load_weights
 
 
@@ -109,13 +112,14 @@ class Result:
 
 
 def _open_sim(config, on_status):
-    from .devices.sim import SimDevice
-
     return SimDevice(config, on_status=on_status)
 
 
 DEVICES = {"sim": _open_sim}
 """Name to function of (config, on_status) that opens the device."""
+
+MEMORIES = {"sim": (MEMORY_BASE, MEMORY_SIZE)}
+"""Name to (first address, bytes) of the memory, for devices that have the same every time."""
 
 
 def prepare(settings):
@@ -150,7 +154,20 @@ def prepare(settings):
     for suffix, (x, y) in sets.items():
         x = check_pictures(x, graph.input_shape, f"x{suffix}")
         checked[suffix] = x, check_labels(y, len(x), graph.classes, f"y{suffix}")
-    return Task(settings, config, graph, optimizer, checked[""], checked["_test"])
+    task = Task(settings, config, graph, optimizer, checked[""], checked["_test"])
+    _check_plan(task)
+    return task
+
+
+def _check_plan(task):
+    """Raise ``UserError`` if the run does not fit the device, which may take minutes to open."""
+    settings = task.settings
+    if settings.device in MEMORIES:
+        sections = fit_sections(
+            settings.epochs, settings.batch_size, len(task.train[0]), len(task.test[0])
+        )
+        schedule = Schedule(task.graph, task.config, task.optimizer)
+        Job(schedule, list(sections.values()), *MEMORIES[settings.device])
 
 
 def personalize(task, *, open_device=None, on_status=None, on_step=None):

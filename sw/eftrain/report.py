@@ -24,7 +24,8 @@ def summary(result):
 
     ``accuracy_before`` and ``accuracy_after`` are fractions of the test pictures. ``cycles`` are
     the device's from doorbell to interrupt, both tests included. ``dense_macs`` are those of the
-    training steps alone, see ``personalize.training_macs``.
+    training steps alone, see ``personalize.training_macs``. ``batch_size`` is the one that was
+    used, no larger than the number of training pictures.
     """
     task, history = result.task, result.history
     settings = task.settings
@@ -39,7 +40,7 @@ def summary(result):
         "device": settings.device,
         "seed": settings.seed,
         "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
+        "batch_size": min(settings.batch_size, len(task.train[0])),
         "learning_rate": settings.learning_rate,
         "momentum": settings.momentum,
     }

@@ -17,6 +17,15 @@ from .plan.schedule import Schedule
 from .weights_file import load_weights, save_weights
 
 
+def fit_sections(epochs, batch_size, train, test=None):
+    """The sections of ``Trainer.fit`` by name, for this many training and test samples."""
+    fit = {"train": Section("fit", "train", train, batch_size, epochs)}
+    if test is None:
+        return fit
+    evaluation = Section("evaluate", "test", test, batch_size)
+    return {"before": evaluation, **fit, "after": evaluation}
+
+
 class Trainer:
     """Trains a network on a device.
 
@@ -99,13 +108,12 @@ class Trainer:
             order = permutation(len(x), self.seed)
             x, y = x[order], y[order]
         datasets = {"train": (x, y)}
-        sections = {"train": Section("fit", "train", len(x), batch_size, epochs)}
         if test is not None:
             if not isinstance(test, (tuple, list)) or len(test) != 2:
                 raise UserError("test is no pair; give (x, y) as one tuple.")
             datasets["test"] = self._data(*test, prefix="test ")
-            evaluation = Section("evaluate", "test", len(datasets["test"][0]), batch_size)
-            sections = {"before": evaluation, **sections, "after": evaluation}
+        samples = {name: len(pictures) for name, (pictures, _) in datasets.items()}
+        sections = fit_sections(epochs, batch_size, **samples)
         job, outcome, steps = self._run(sections, datasets, on_step)
         self._weights = job.parameters(self.driver)
         self._momentum = job.momentum(self.driver) or None

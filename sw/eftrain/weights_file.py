@@ -18,10 +18,11 @@ def save_weights(path, layers, values):
     """
     from safetensors.numpy import save
 
+    path = _path(path)
     # One key only: safetensors writes several in no fixed order; equal weights give equal files.
     metadata = {"network": describe(layers)}
     try:
-        Path(path).write_bytes(save(values, metadata))
+        path.write_bytes(save(values, metadata))
     except OSError as error:
         raise UserError(
             f"Cannot write weights to {path}: {error.strerror}; choose a folder you may write to."
@@ -41,6 +42,7 @@ def load_weights(path, layers):
     """
     from safetensors import SafetensorError, safe_open
 
+    path = _path(path)
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -72,3 +74,13 @@ def load_weights(path, layers):
     if not all(np.isfinite(value).all() for value in values.values()):
         raise UserError(f"{path} holds weights that are NaN or Inf in fp32; choose another file.")
     return values
+
+
+def _path(value):
+    try:
+        return Path(value)
+    except TypeError:
+        raise UserError(
+            f"The path of the weight file is a {type(value).__name__}; give a string or a "
+            "pathlib.Path."
+        ) from None

@@ -82,7 +82,8 @@ def dataset(path="data.npz", **changes):
         (["--batch-size", "-3"], "batch_size is -3"),
         (["--learning-rate", "0"], "above 0"),
         (["--learning-rate", "nan"], "above 0"),
-        (["--learning-rate", "1e300"], "above 0"),
+        (["--learning-rate", "1e300"], "1e+300, too large for fp32"),
+        (["--learning-rate", "1e-60"], "1e-60, which is 0 in fp32; choose a number above 0"),
         (["--weights", "."], "not a readable safetensors"),
         (["--momentum", "1"], "below 1"),
         (["--seed", "-1"], "0 or more"),
@@ -126,6 +127,27 @@ def test_data_file_with_damaged_arrays(no_device, capsys):
         for name in ("x", "y", "x_test", "y_test"):
             file.writestr(f"{name}.npy", "these are no arrays")
     assert "x in data.npz is damaged" in refused(capsys, "--data", "data.npz")
+
+
+@pytest.mark.parametrize(
+    "arguments, largest",
+    [
+        (["--epochs", "100000000"], "records"),
+        (["--epochs", "100000", "--batch-size", "1"], "records"),
+    ],
+)
+def test_run_larger_than_the_memory(no_device, capsys, arguments, largest):
+    sentence = refused(capsys, *arguments)
+    assert "of device memory but the device has 64.0 MiB" in sentence
+    assert f"largest: {largest}" in sentence
+
+
+@pytest.mark.parametrize("array", ["4x4", "16x16"])
+def test_pictures_larger_than_the_memory(no_device, capsys, array):
+    samples = 150_000
+    path = dataset(x=np.zeros((samples, 1, 8, 8), np.float32), y=np.zeros(samples, int))
+    sentence = refused(capsys, "--data", path, "--array", array)
+    assert "largest: images.train" in sentence
 
 
 def test_data_file_with_one_array(no_device, capsys):

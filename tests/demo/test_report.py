@@ -73,6 +73,14 @@ def test_files(run, tmp_path, capsys):
         assert words in shown
 
 
+@pytest.mark.parametrize("asked, used", [(4, 4), (10, 10), (64, 10)])
+def test_the_batch_size_that_was_used(run, tmp_path, asked, used):
+    assert run("--batch-size", str(asked)) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["batch_size"] == used
+    assert result["steps"] == result["epochs"] * -(-10 // used)
+
+
 def test_the_new_weights_can_be_trained_further(run):
     assert run() == 0
     assert run("--weights", "out/personalised.safetensors", "--output", "more") == 0

@@ -1,4 +1,7 @@
-"""Simulated 4x4 cores, built once a session (and kept in the build cache) for all tests here."""
+"""Simulated cores, built once a session (and kept in the build cache) for all tests here.
+
+Most tests use 4x4 cores, which are the fastest to build and to simulate.
+"""
 
 import pytest
 import torch
@@ -35,6 +38,13 @@ def device(fp32_model):
 @pytest.fixture(scope="session")
 def bf16_device(bf16_model):
     with SimDevice(shared_object=bf16_model) as device:
+        yield device
+
+
+@pytest.fixture(scope="session")
+def default_device():
+    """The core that one gets without choosing; the tests of the demo use the same model."""
+    with SimDevice(CoreConfig(), on_status=print) as device:
         yield device
 
 

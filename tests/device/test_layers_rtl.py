@@ -28,41 +28,57 @@ KERNEL_SWEEP = tuple(
 )
 
 FULL_BUFFERS = (
-    # All of the accumulators, then also all of the stream (forward) and the stationary buffer (WU).
+    # All of the accumulators, then, of the 4x4 core, also all of the stream (forward) and the
+    # stationary buffer (WU).
     cases.ConvCase(1, (4, 4), (32, 64), (1, 1), (1, 1), (0, 0), Tile(1, 1, 32, 64)),
     cases.ConvCase(1, (4, 8), (64, 64), (2, 2), (2, 2), (0, 0), Tile(2, 1, 32, 64)),
 )
 
+ALL_CONVOLUTIONS = cases.CONV_CASES + KERNEL_SWEEP + FULL_BUFFERS
 BF16_CASES = cases.CONV_CASES[1:7] + cases.CONV_CASES[8:10] + cases.CONV_CASES[16:19]
 
 
-@pytest.mark.parametrize("case", cases.CONV_CASES + KERNEL_SWEEP + FULL_BUFFERS, ids=str)
-def test_convolution(device, case):
-    cases.check_conv(device, case)
+@pytest.fixture(scope="session", params=["device", "default_device"])
+def core(request):
+    """The 4x4 core, then the default one: channel counts below, at and above both groups."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("case", ALL_CONVOLUTIONS, ids=str)
+def test_convolution(core, case):
+    cases.check_conv(core, case)
 
 
 @pytest.mark.parametrize("case", cases.LINEAR_CASES)
-def test_fully_connected(device, case):
-    cases.check_linear(device, *case)
+def test_fully_connected(core, case):
+    cases.check_linear(core, *case)
 
 
 @pytest.mark.parametrize(
     "sgd", [SGD(0.1), SGD(0.05, 0.9), SGD(0.05, 0.5, 0.01), SGD(0.1, weight_decay=0.1)]
 )
-def test_update(device, sgd):
-    cases.check_update(device, sgd)
+def test_update(core, sgd):
+    cases.check_update(core, sgd)
 
 
-@pytest.mark.parametrize("number_format", ["fp32", "bf16"])
+@pytest.mark.parametrize("channels", [(8, 16), (17, 3)])
+def test_update_of_other_channels(core, channels):
+    cases.check_update(core, SGD(0.05, 0.5, 0.01), channels)
+
+
 @pytest.mark.parametrize("case", cases.POOL_CASES)
-def test_pooling(request, case, number_format):
-    name = "device" if number_format == "fp32" else "bf16_device"
-    cases.check_pool(request.getfixturevalue(name), *case)
+def test_pooling(core, case):
+    cases.check_pool(core, *case)
+
+
+@pytest.mark.parametrize("case", cases.POOL_CASES)
+def test_pooling_of_a_bf16_core(bf16_device, case):
+    cases.check_pool(bf16_device, *case)
 
 
 @pytest.mark.parametrize("case", cases.LOSS_CASES)
-def test_loss(device, case):
-    cases.check_loss(device, *case)
+def test_loss(core, case):
+    cases.check_loss(core, *case)
 
 
 def test_loss_of_a_bf16_core_is_fp32(bf16_device):

@@ -12,18 +12,10 @@ from isa_interpreter import InterpretedDevice
 
 from eftrain.driver import DeviceProgramError, Driver
 from eftrain_hdl import isa
-from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.isa import Flag, Opcode
 
 SEED = 20220424
-PROGRAMS = 150
 DESCRIPTORS = 3
-
-T = 4
-VECTOR, BLOCK = 4 * T, 4 * T * T
-STREAM, STATIONARY, SIDE, OUTPUT, BIAS, BIAS_MOMENTUM, PROGRAM = range(0, 0x1C0000, 0x40000)
-OWN = 0x10000
-"""Bytes of each region that one descriptor writes."""
 
 R, B, A, M = Flag.RELU, Flag.BIAS, Flag.SIDE_ADD, Flag.SIDE_MASK
 P, U, W, V = Flag.POOL, Flag.UNPOOL, Flag.UPDATE, Flag.MOMENTUM
@@ -35,7 +27,21 @@ FLAGS = {
 }
 
 
-def descriptor(rng, base, place):
+class Map:
+    """Offsets in memory of the regions that programs use, and sizes, for one channel group."""
+
+    def __init__(self, group):
+        region = 0x10000 * group
+        (
+            self.stream, self.stationary, self.side, self.output, self.bias, self.bias_momentum,
+            self.program,
+        ) = range(0, 7 * region, region)  # fmt: skip
+        self.own = region // 4
+        """Bytes of each region that one descriptor writes."""
+        self.vector, self.block = 4 * group, 4 * group * group
+
+
+def descriptor(rng, places, base, place):
     """One random layer pass that writes only the part of each region that begins at ``place``."""
     opcode = rng.choice(list(FLAGS))
     flags = rng.choice(FLAGS[opcode])
@@ -48,7 +54,7 @@ def descriptor(rng, base, place):
     small = [(n + 2 * q - k) // s + 1 for n, k, s, q in shape]
     if P in flags:
         if min(small) < 2:
-            return descriptor(rng, base, place)
+            return descriptor(rng, places, base, place)
         small = [n - n % 2 for n in small]
     grid = big if opcode is Opcode.CONV_BP else small
     tile = [rng.randint(1, n) for n in grid]
@@ -61,7 +67,8 @@ def descriptor(rng, base, place):
     fields = {
         "images": images, "tile_images": rng.randint(1, images), "out_blocks": out_blocks,
         "tile_out_blocks": 1 if opcode is Opcode.PASS else rng.randint(1, out_blocks),
-        "in_blocks": in_blocks, "stationary_base": STATIONARY, "output_base": OUTPUT + place,
+        "in_blocks": in_blocks, "stationary_base": places.stationary,
+        "output_base": places.output + place,
         "scale": rng.choice((1.0, 0.5)) if opcode is Opcode.PASS else 0.0,
     }  # fmt: skip
     for name, pair in (
@@ -71,62 +78,63 @@ def descriptor(rng, base, place):
         fields |= {f"{name}_rows": pair[0], f"{name}_cols": pair[1]}
 
     def box(port, start, size, blocks):
-        row = size[1] * VECTOR
+        row = size[1] * places.vector
         strides = {"row": row, "block": size[0] * row, "image": blocks * size[0] * row}
         fields[f"{port}_base"] = start
         fields.update({f"{port}_{name}_stride": value for name, value in strides.items()})
 
     if opcode is Opcode.CONV_WU:
-        box("stream", STREAM, small, out_blocks)
-        box("stationary", STATIONARY, big, in_blocks)
+        box("stream", places.stream, small, out_blocks)
+        box("stationary", places.stationary, big, in_blocks)
         fields |= {
-            "output_image_stride": taps * BLOCK, "output_block_stride": in_blocks * taps * BLOCK,
-            "side_base": SIDE + place, "bias_base": BIAS + place,
-            "bias_momentum_base": BIAS_MOMENTUM + place, "learning_rate": 0.5, "momentum": 0.5,
-            "weight_decay": rng.choice((0.0, 0.5)),
+            "output_image_stride": taps * places.block,
+            "output_block_stride": in_blocks * taps * places.block,
+            "side_base": places.side + place, "bias_base": places.bias + place,
+            "bias_momentum_base": places.bias_momentum + place,
+            "learning_rate": 0.5, "momentum": 0.5, "weight_decay": rng.choice((0.0, 0.5)),
         }  # fmt: skip
     else:
         is_bp = opcode is Opcode.CONV_BP
         blocks = out_blocks if opcode is Opcode.PASS else in_blocks
-        box("stream", STREAM, small if is_bp else big, blocks)
+        box("stream", places.stream, small if is_bp else big, blocks)
         result = [2 * n if U in flags else n // 2 if P in flags else n for n in grid]
-        box("output", OUTPUT + place, result, out_blocks)
-        box("side", SIDE, result, out_blocks)
-        fields["bias_base"] = BIAS
+        box("output", places.output + place, result, out_blocks)
+        box("side", places.side, result, out_blocks)
+        fields["bias_base"] = places.bias
         fields |= {
-            "stationary_image_stride": taps * BLOCK * (1 if is_bp else in_blocks),
-            "stationary_block_stride": taps * BLOCK * (out_blocks if is_bp else 1),
+            "stationary_image_stride": taps * places.block * (1 if is_bp else in_blocks),
+            "stationary_block_stride": taps * places.block * (out_blocks if is_bp else 1),
         }
     fields = {k: v + base if k.endswith("_base") else v for k, v in fields.items()}
     return isa.encode(opcode, flags, **fields)
 
 
-def outcome(device, program, memory):
+def outcome(device, places, program, memory):
     """What the program leaves in memory, or the error that stopped it."""
     base = device.memory_base
     device.write_memory(base, memory)
-    device.write_memory(base + PROGRAM, program)
+    device.write_memory(base + places.program, program)
     try:
         length = len(program) // isa.DESCRIPTOR_BYTES
-        Driver(device).run(base + PROGRAM, length, (base, base + 2 * PROGRAM))
+        Driver(device).run(base + places.program, length, (base, base + len(memory)))
     except DeviceProgramError as error:
         return error.code, error.unit, error.descriptor
-    return device.read_memory(base, PROGRAM)
+    return device.read_memory(base, places.program)
 
 
-@pytest.mark.parametrize("stalls", [0.0, 0.7])
-def test_random_programs(fresh_device, stalls):
+def check_programs(device, programs, stalls):
     print(f"seed {SEED}")
     rng = random.Random(SEED)
     values = np.random.default_rng(SEED)
-    base = fresh_device.memory_base
-    oracle = InterpretedDevice(CoreConfig.parse("4x4"), memory_base=base)
-    fresh_device.set_stalls(SEED, stalls)
-    for number in range(PROGRAMS):
-        parts = [descriptor(rng, base, OWN * index) for index in range(DESCRIPTORS)]
+    base, config = device.memory_base, Driver(device).config
+    oracle = InterpretedDevice(config, memory_base=base)
+    places = Map(config.group)
+    device.set_stalls(SEED, stalls)
+    for number in range(programs):
+        parts = [descriptor(rng, places, base, places.own * k) for k in range(DESCRIPTORS)]
         program = b"".join([*parts, isa.encode(Opcode.END)])
-        memory = values.integers(-3, 4, 2 * PROGRAM // 4).astype("<f4").tobytes()
-        found, expected = (outcome(d, program, memory) for d in (fresh_device, oracle))
+        memory = values.integers(-3, 4, places.program // 2).astype("<f4").tobytes()
+        found, expected = (outcome(d, places, program, memory) for d in (device, oracle))
         if isinstance(found, bytes) and isinstance(expected, bytes):
             # As numbers: the interpreter does not know the sign of a zero sum.
             found, expected = (np.frombuffer(data, "<f4") for data in (found, expected))
@@ -138,3 +146,16 @@ def test_random_programs(fresh_device, stalls):
 
 def readable(descriptors):
     return [isa.decode(blob) for blob in descriptors]
+
+
+@pytest.mark.parametrize("stalls", [0.0, 0.7])
+def test_random_programs(fresh_device, stalls):
+    check_programs(fresh_device, 150, stalls)
+
+
+@pytest.mark.parametrize("stalls", [0.0, 0.7])
+def test_random_programs_of_the_default_core(default_device, stalls):
+    try:
+        check_programs(default_device, 100, stalls)
+    finally:
+        default_device.set_stalls(SEED, 0.0)

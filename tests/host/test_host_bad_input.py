@@ -103,9 +103,46 @@ def test_models(make_device):
         Graph((1, 6, 6), LAYERS, {"1.weight": np.zeros(3)})
     with pytest.raises(UserError, match="has shape"):
         Graph((1, 6, 6), LAYERS, {"0.bias": np.zeros(4)})
-    for value in (np.nan, "a"):
+    for value in (np.nan, "a", 1e300):
         with pytest.raises(UserError, match="else than finite numbers"):
             Graph((1, 6, 6), LAYERS, {"0.bias": np.full(3, value)})
+
+
+@pytest.mark.parametrize("weights", [[np.zeros(3)], [], "weights.safetensors", np.zeros(3)])
+def test_weights_that_are_no_dict(weights):
+    with pytest.raises(UserError, match="give a dict of name to array") as error:
+        Graph((1, 6, 6), LAYERS, weights)
+    assert_sentence(error)
+
+
+@pytest.mark.parametrize("value", [
+    torch.zeros(3, device="meta"), torch.zeros(3, requires_grad=True), [[1.0, 2.0], [3.0]],
+])
+def test_weights_that_are_no_array(value):
+    with pytest.raises(UserError, match="'0.bias' is a .* that cannot be read") as error:
+        Graph((1, 6, 6), LAYERS, {"0.bias": value})
+    assert_sentence(error)
+
+
+def test_tensors_without_numbers(make_device, trainer):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4, device="meta"))
+    for make in (lambda: from_torch(model, (1, 6, 6)), lambda: Trainer(model, make_device())):
+        with pytest.raises(UserError, match=r"layer 1 .* has a weight on the meta device") as error:
+            make()
+        assert_sentence(error)
+    x, y = (torch.tensor(array, device="meta") for array in good())
+    for pair in ((x, good()[1]), (good()[0], y)):
+        with pytest.raises(UserError, match="is a Tensor that cannot be read") as error:
+            trainer.fit(*pair)
+        assert_sentence(error)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"weights"])
+def test_weight_files_that_are_no_path(trainer, path):
+    for call in (trainer.save, trainer.load):
+        with pytest.raises(UserError, match="give a string or a pathlib.Path") as error:
+            call(path)
+        assert_sentence(error)
 
 
 def _with(array, index, value):
@@ -173,6 +210,22 @@ def test_more_epochs_than_memory_has_records(trainer):
 ])
 def test_optimizers(sizes):
     with pytest.raises(UserError, match="SGD") as error:
+        SGD(**sizes)
+    assert_sentence(error)
+
+
+@pytest.mark.parametrize(("sizes", "message"), [
+    ({"lr": 1e300}, "lr is 1e.300, too large for fp32; choose a number above 0"),
+    ({"lr": 10**400}, "lr is inf, too large for fp32"),
+    ({"lr": 1, "weight_decay": 1e39}, "weight_decay is 1e.39, too large for fp32"),
+    ({"lr": 1e-60}, "lr is 1e-60, which is 0 in fp32; choose"),
+    ({"lr": 1, "momentum": 1 - 1e-12}, "which is 1 in fp32; choose"),
+    ({"lr": -(10**400)}, "lr is -inf; choose"),
+    ({"lr": -1e300}, "lr is -1e.300; choose"),
+    ({"lr": 0}, "lr is 0; choose"),
+])
+def test_optimizers_beyond_fp32(sizes, message):
+    with pytest.raises(UserError, match=message) as error:
         SGD(**sizes)
     assert_sentence(error)
 

@@ -8,7 +8,10 @@ from eftrain_hdl.config import CoreConfig
 
 from .base import Device, DeviceError
 
-__all__ = ["SimDevice"]
+__all__ = ["MEMORY_BASE", "MEMORY_SIZE", "SimDevice"]
+
+MEMORY_BASE, MEMORY_SIZE = 0x1000_0000, 64 << 20
+"""Memory of a ``SimDevice`` that is not told otherwise."""
 
 _ABI_VERSION = 1
 _PORTS = ("stationary", "stream", "side", "write")
@@ -88,8 +91,8 @@ class SimDevice(Device):
         self,
         config=None,
         *,
-        memory_size=64 << 20,
-        memory_base=0x1000_0000,
+        memory_size=MEMORY_SIZE,
+        memory_base=MEMORY_BASE,
         on_status=None,
         shared_object=None,
     ):
