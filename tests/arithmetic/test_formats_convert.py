@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Formats and conversions between them, against ml_dtypes."""
 
 import ml_dtypes
