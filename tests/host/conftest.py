@@ -1,17 +1,12 @@
-"""Puts this folder on the path, so that tests share the interpreter and the case lists."""
-
-import sys
-from pathlib import Path
+"""Devices for the tests of the host package."""
 
 import pytest
 import torch
 
+from eftrain_hdl.config import CoreConfig
+
 # The layers are tiny: threads would only wait for each other.
 torch.set_num_threads(1)
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from eftrain_hdl.config import CoreConfig  # noqa: E402
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from ..errors import UserError
 BASE_WEIGHTS = Path(__file__).parent / "weights" / "digits_base.safetensors"
 """Written by ``train_digits_base``."""
 
-BASE, ADAPT, TEST = 900, 400, 497
+BASE, ADAPT = 900, 400
+"""Pictures for the base network, and of the new user to adapt on; the other 497 test."""
 SIDE = 8
 LEVELS = 16
 CLASSES = 10
