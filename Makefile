@@ -7,15 +7,20 @@ WORKERS ?= 2
 # Extra arguments, for example: make demo ARGS="--array 4x4 --format bf16"
 ARGS    ?=
 
+# What `make bench-rtl` runs of VGG-16, and the cores of `make resources`.
+RTL_LAYERS := conv1_1,conv1_2,conv2_1,conv3_2,conv4_2,conv5_1
+CORES := 4x4-bf16-ecp5 4x4-fp32-xc7 8x8-bf16-xc7 8x8-fp32-xcup 16x16-bf16-xcup 16x16-fp32-xcup
+
+GATEWARE := $(shell find eftrain_hdl -name '*.py')
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements/constraints.txt
 PINS := pyproject.toml requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint verilog bitstream bench docs clean
+.PHONY: help setup demo test lint verilog bitstream bench bench-rtl profile resources docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.demo ## Make .venv with what the demo needs (pinned versions)
 
@@ -34,8 +39,21 @@ verilog: $(VENV)/.demo ## Write the gateware as Verilog to build/verilog/
 bitstream: ## Build an FPGA bitstream (not there yet)
 	@echo "There is no bitstream flow yet: 'make verilog' writes the core for your own project." >&2; exit 1
 
-bench: ## Run the performance benchmarks (not there yet)
-	@echo "There are no benchmarks yet: 'make demo' reports the simulated cycles of one run." >&2; exit 1
+bench: $(VENV)/.demo ## Predict training rates; renew build/bench/ and docs/performance.md
+	@$(BIN)/eftrain bench $(ARGS)
+
+bench-rtl: $(VENV)/.demo ## The same, after full-size runs on the simulated gateware (long)
+	@$(BIN)/eftrain bench --rtl $(RTL_LAYERS),all --jobs $(WORKERS) $(ARGS)
+
+profile: $(VENV)/.demo ## Run one training step and show what the array waited for
+	@$(BIN)/eftrain profile $(ARGS)
+
+resources: $(CORES:%=build/bench/resources-%.json) ## Estimate FPGA resources of several cores (long)
+
+build/bench/resources-%.json: $(VENV)/.resources $(GATEWARE)
+	@mkdir -p $(@D)
+	$(BIN)/eftrain resources --json $@ --array $(word 1,$(subst -, ,$*)) \
+	  --format $(word 2,$(subst -, ,$*)) --target $(word 3,$(subst -, ,$*))
 
 docs: $(VENV)/.demo ## Regenerate docs/isa.md and docs/registers.md from eftrain_hdl/isa.py
 	$(BIN)/python -m eftrain_hdl.isa_docs
@@ -60,6 +78,11 @@ $(VENV)/.demo: $(BIN)/python $(PINS)
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Adding what the tests need ..."
 	$(PIP) --no-build-isolation -e '.[demo,test]'
+	@touch $@
+
+$(VENV)/.resources: $(VENV)/.demo
+	@echo "Adding what synthesis needs ..."
+	$(PIP) --no-build-isolation -e '.[demo,resources]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

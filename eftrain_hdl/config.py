@@ -47,6 +47,8 @@ class CoreConfig:
 
     address_bits = 32
     data_bits = 128
+    id_bits = 2
+    """Of the AXI4 buses; readers that share one have an identifier each."""
 
     def __post_init__(self):
         if self.rows != self.lanes or self.rows not in SIDES:

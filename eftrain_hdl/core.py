@@ -17,14 +17,16 @@ class _Ports(wiring.Component):
 
     def __init__(self, config):
         self.config = config
-        read = AxiReadSignature(config.address_bits, config.data_bits, 1)
+        read = AxiReadSignature(config.address_bits, config.data_bits, config.id_bits)
         super().__init__(
             {
                 "ctrl": In(AxiLiteSignature(12)),
                 "stationary": Out(read),
                 "stream": Out(read),
                 "side": Out(read),
-                "write": Out(AxiWriteSignature(config.address_bits, config.data_bits, 1)),
+                "write": Out(
+                    AxiWriteSignature(config.address_bits, config.data_bits, config.id_bits)
+                ),
                 "irq": Out(1),
             }
         )
@@ -38,7 +40,9 @@ class _Ports(wiring.Component):
             # Outside the reset of the engine: what has been put on the bus stays there.
             slice_type = AxiWriteSlice if name == "write" else AxiReadSlice
             port = slice_type(
-                address_bits=self.config.address_bits, data_bits=self.config.data_bits
+                address_bits=self.config.address_bits,
+                data_bits=self.config.data_bits,
+                id_bits=self.config.id_bits,
             )
             m.submodules[f"{name}_slice"] = port
             connect(m, getattr(engine, name), port.core)
@@ -48,14 +52,20 @@ class _Ports(wiring.Component):
         connect(m, engine.fetch_beats, control.fetch_beats)
         m.d.comb += [
             self.irq.eq(control.irq),
-            engine.descriptor.eq(control.descriptor),
+            engine.descriptors.eq(control.descriptors),
             engine.start.eq(control.start),
+            engine.start_slot.eq(control.start_slot),
+            engine.oldest.eq(control.oldest),
+            engine.waiting.eq(control.waiting),
             engine.halt.eq(control.halt),
             engine.window_base.eq(control.window_base),
             engine.window_limit.eq(control.window_limit),
             engine.record.eq(control.record),
             control.done.eq(engine.done),
+            control.reads_newer.eq(engine.reads_newer),
+            control.computes_newer.eq(engine.computes_newer),
             control.unit_error.eq(engine.unit_error),
+            control.unit_newer.eq(engine.unit_newer),
             control.masters_idle.eq(engine.masters_idle),
             control.datapath_ready.eq(engine.ready),
         ]

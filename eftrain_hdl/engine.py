@@ -1,29 +1,41 @@
 """The engine: address generators, memory ports, kernel and epilogue, without the control unit."""
 
-from amaranth.hdl import Module, Mux, Signal
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from .activity import Activity
 from .addressing.loss_map import LossMap
-from .addressing.port_maps import OutputMap, StationaryMap, StreamMap
-from .addressing.run_generator import RunGenerator
+from .addressing.norm_map import NormMap
+from .addressing.port_maps import (
+    AuxiliaryMap,
+    CompanionMap,
+    OutputMap,
+    SecondMap,
+    SideMap,
+    StationaryMap,
+    StreamMap,
+)
 from .addressing.tile import tile_layout
 from .addressing.tile_walker import TileWalker
+from .control.control import REASONS
 from .control.descriptor import descriptor_layout
 from .datapath.epilogue import Epilogue
 from .datapath.kernel import Kernel
-from .datapath.softmax_loss import SoftmaxLoss
+from .datapath.prologue import Prologue
+from .datapath.vector_unit import VectorUnit
 from .isa import ErrorCode, ErrorUnit, Flag, Opcode
 from .memory.axi import AxiReadSignature, AxiWriteSignature, BeatLayout, BusError, RunLayout
 from .memory.burst_reader import BurstReader
 from .memory.burst_writer import BurstWriter
 from .memory.read_arbiter import ReadArbiter
+from .memory.write_arbiter import WriteArbiter
+from .port_chain import STEPS_AHEAD, PortChain
 
 __all__ = ["Engine"]
-
-_STEPS_AHEAD = 4
-"""Tile steps a unit may lag behind the tile walker."""
 
 _BUS_ERRORS = {
     BusError.MISALIGNED: ErrorCode.MISALIGNED_ADDRESS,
@@ -31,9 +43,64 @@ _BUS_ERRORS = {
     BusError.BUS_RESPONSE: ErrorCode.BUS_RESPONSE,
 }
 
+BUSES = ("stationary", "stream", "side", "write")
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """One row of the table of memory chains.
+
+    ``every_step``: it works on every step of a reduction, not only on the last ones.
+    ``alternate_bus``: where runs with the tag ``alternate`` go.
+    """
+
+    bus: str
+    axi_id: int
+    unit: ErrorUnit
+    map: object
+    ahead: Flag = None
+    every_step: bool = False
+    alternate_bus: str = None
+
+
+CHAINS = {
+    "stationary": _Chain(
+        "stationary", 0, ErrorUnit.STATIONARY, StationaryMap, Flag.AHEAD_STATIONARY, True
+    ),
+    "auxiliary": _Chain("stationary", 1, ErrorUnit.AUXILIARY, AuxiliaryMap, Flag.AHEAD_SIDE),
+    "companion": _Chain(
+        "stationary", 2, ErrorUnit.COMPANION, CompanionMap, Flag.AHEAD_STREAM, True, "side"
+    ),
+    "stream": _Chain("stream", 0, ErrorUnit.STREAM, StreamMap, Flag.AHEAD_STREAM, True),
+    "side": _Chain("side", 0, ErrorUnit.SIDE, SideMap, Flag.AHEAD_SIDE),
+    "output": _Chain("write", 0, ErrorUnit.WRITE, OutputMap),
+    "second": _Chain("write", 1, ErrorUnit.SECOND, SecondMap, every_step=True),
+}
+"""Memory chains. Those of the write bus never run ahead: results leave descriptor by descriptor.
+Identifiers count the clients of a bus."""
+
+FETCH_ID = 1
+"""The fetcher of descriptors shares the side bus."""
+
+LANDING_BEATS = 512
+"""Beats that a reader can hold: what the bus moves in the latency of a usual memory, and more."""
+
+STORED_BEATS = 128
+"""Beats that a writer can hold: two longest bursts."""
+
+VECTOR_NUMBERS = (
+    "flags", "images", "classes", "out_blocks", "scale", "unbias", "epsilon",
+    "statistics_momentum", "learning_rate", "momentum", "weight_decay",
+)  # fmt: skip
+"""Fields of the descriptor that the vector unit needs."""
+
 
 class Engine(wiring.Component):
-    """Everything but control: executes one descriptor at a time. Reset as a whole after an error.
+    """Everything but control: executes two descriptors at a time. Reset as a whole after an error.
+
+    The tiles of a descriptor follow those of the one before without a gap. What comes before the
+    accumulators may work on the newer of the two as far as its data may be read already; drain,
+    epilogue and writers work on the older one only.
 
     Parameters
     ----------
@@ -41,43 +108,48 @@ class Engine(wiring.Component):
 
     Members
     -------
-    descriptor, start, done
+    descriptors, start, start_slot, oldest, done, waiting, reads_newer, computes_newer
         See :class:`~eftrain_hdl.control.control.Control`.
     stationary, stream, side : Out(AxiReadSignature)
         The side port also fetches descriptors.
     write : Out(AxiWriteSignature)
     fetch_run, fetch_beats
         Descriptor fetches of the control unit.
-    unit_error, halt, masters_idle, ready, window_base, window_limit, record
+    unit_error, unit_newer, halt, masters_idle, ready, window_base, window_limit, record
         See :class:`~eftrain_hdl.control.control.Control`.
     """
 
     EVENTS = (
         "active",
-        *Kernel.EVENTS,
-        "beat_stationary",
-        "beat_stream",
-        "beat_side",
-        "beat_write",
+        *REASONS,
+        *(f"beat_{bus}" for bus in BUSES),
         "nonfinite",
         "result_written",
     )
 
     def __init__(self, config):
         self.config = config
-        read = AxiReadSignature(config.address_bits, config.data_bits, 1)
+        read = AxiReadSignature(config.address_bits, config.data_bits, config.id_bits)
         super().__init__(
             {
-                "descriptor": In(descriptor_layout()),
+                "descriptors": In(data.ArrayLayout(descriptor_layout(), 2)),
                 "start": In(1),
+                "start_slot": In(1),
+                "oldest": In(1),
                 "done": Out(1),
+                "waiting": In(1),
+                "reads_newer": Out(1),
+                "computes_newer": Out(1),
                 "stationary": Out(read),
                 "stream": Out(read),
                 "side": Out(read),
-                "write": Out(AxiWriteSignature(config.address_bits, config.data_bits, 1)),
+                "write": Out(
+                    AxiWriteSignature(config.address_bits, config.data_bits, config.id_bits)
+                ),
                 "fetch_run": In(stream.Signature(RunLayout(config.address_bits))),
                 "fetch_beats": Out(stream.Signature(BeatLayout(config.data_bits))),
                 "unit_error": Out(data.ArrayLayout(8, len(ErrorUnit))),
+                "unit_newer": Out(len(ErrorUnit)),
                 "halt": In(1),
                 "masters_idle": Out(1),
                 "ready": Out(1),
@@ -90,195 +162,273 @@ class Engine(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, d = self.config, self.descriptor
-        is_loss = Signal()
-        m.d.comb += is_loss.eq(d.opcode == Opcode.LOSS)
-
-        # -- who walks what ------------------------------------------------------------------------
+        config = self.config
+        oldest = Signal(descriptor_layout())
+        m.d.comb += oldest.eq(self.descriptors[self.oldest])
         m.submodules.walker = walker = TileWalker(config)
         m.submodules.kernel = kernel = Kernel(config)
-        m.submodules.stationary_map = stationary_map = StationaryMap(config)
-        m.submodules.stream_map = stream_map = StreamMap(config)
-        m.submodules.side_map = side_map = OutputMap(config, side=True)
-        m.submodules.output_map = output_map = OutputMap(config, side=False)
+        m.submodules.epilogue = epilogue = Epilogue(config)
         m.submodules.loss_map = loss_map = LossMap(config)
+        m.submodules.norm_map = norm_map = NormMap(config)
+        m.submodules.vector = vector = VectorUnit(config)
+        m.submodules.stream_prologue = stream_prologue = Prologue(config)
+        m.submodules.stationary_prologue = stationary_prologue = Prologue(config, paired=False)
+        chains = {name: self._chain(m, name) for name in CHAINS}
+        fetch = self._fetch_reader(m)
+        self._connect_buses(m, chains, fetch)
+        self._report_errors(m, chains, fetch, walker, vector)
+
+        # -- start: tiles of the walker, or the vector unit ----------------------------------------
+        starting = Signal(8)
+        starts_vector = Signal()
+        vector_runs = Signal()
+        waits = Signal()
+        waiting_slot = Signal()
         m.d.comb += [
-            walker.start.eq(self.start & ~is_loss),
-            loss_map.start.eq(self.start & is_loss),
+            starting.eq(self.descriptors[self.start_slot].opcode),
+            vector.start_loss.eq(self.start & (starting == Opcode.LOSS)),
+            vector.start_norm.eq(self.start & (starting == Opcode.NORM)),
+            starts_vector.eq(vector.start_loss | vector.start_norm),
+            loss_map.start.eq(vector.start_loss),
+            norm_map.start.eq(vector.start_norm),
+            loss_map.descriptor.eq(oldest),
+            norm_map.descriptor.eq(oldest),
+            vector.record.eq(self.record),
+            *(getattr(vector, name).eq(oldest[name]) for name in VECTOR_NUMBERS),
+            walker.descriptor.eq(self.descriptors[walker.slot]),
+            walker.start.eq(waits & ~walker.busy),
         ]
-        for unit in (
-            walker,
-            kernel,
-            stationary_map,
-            stream_map,
-            side_map,
-            output_map,
-            loss_map,
-        ):
-            m.d.comb += unit.descriptor.eq(d)
+        with m.If(walker.start):
+            m.d.sync += [waits.eq(0), walker.slot.eq(waiting_slot)]
+        with m.If(self.start & ~starts_vector):
+            m.d.sync += [waits.eq(1), waiting_slot.eq(self.start_slot)]
+        with m.If(starts_vector):
+            m.d.sync += vector_runs.eq(1)
 
-        # Every unit has its own queue of steps and works through it at its own pace.
-        queues = []
-        for name, consumer, only_last in (
-            ("stationary_steps", stationary_map.i, False),
-            ("stream_steps", stream_map.i, False),
-            ("sweep_steps", kernel.steps, False),
-            ("drain_steps", kernel.finished_steps, True),
-            ("side_steps", side_map.i, True),
-            ("output_steps", output_map.i, True),
+        # -- every unit has its own queue of steps and works through it at its own pace ------------
+        finished_allowed = kernel.finished_steps.payload.slot == self.oldest
+        queues = [(chain.tiles, CHAINS[name].every_step) for name, chain in chains.items()]
+        for name, consumer, every_step, allowed in (
+            ("sweep_steps", kernel.steps, True, 1),
+            ("drain_steps", kernel.finished_steps, False, finished_allowed),
         ):
-            queue = SyncFIFOBuffered(width=tile_layout().size, depth=_STEPS_AHEAD)
+            queue = SyncFIFOBuffered(width=tile_layout().size, depth=STEPS_AHEAD)
             m.submodules[name] = queue
-            queues.append((queue, only_last))
+            tiles = stream.Signature(tile_layout()).create(path=(name,))
+            queues.append((tiles, every_step))
             m.d.comb += [
-                queue.w_data.eq(walker.o.payload),
+                queue.w_data.eq(tiles.payload),
+                queue.w_en.eq(tiles.valid),
+                tiles.ready.eq(queue.w_rdy),
                 consumer.payload.eq(queue.r_data),
-                consumer.valid.eq(queue.r_rdy),
-                queue.r_en.eq(consumer.ready),
+                consumer.valid.eq(queue.r_rdy & allowed),
+                queue.r_en.eq(consumer.ready & allowed),
             ]
-        room = 1
-        for queue, _ in queues:
-            room = room & queue.w_rdy
-        step = Signal()
-        m.d.comb += [walker.o.ready.eq(room), step.eq(walker.o.valid & walker.o.ready)]
-        for queue, only_last in queues:
-            m.d.comb += queue.w_en.eq(step & walker.o.payload.last if only_last else step)
-
-        # -- requests, runs, bursts: the same chain on every port ----------------------------------
-        chains = {}
-        for name, tile_map, loss_requests in (
-            ("stationary", stationary_map, None),
-            ("stream", stream_map, loss_map.logits),
-            ("side", side_map, loss_map.labels),
-            ("write", output_map, loss_map.output),
-        ):
-            m.submodules[f"{name}_runs"] = runs = RunGenerator(address_bits=config.address_bits)
-            if loss_requests is None:
-                connect(m, tile_map.o, runs.i)
-            else:
-                _select(m, is_loss, loss_requests, tile_map.o, runs.i)
-            master = (BurstWriter if name == "write" else BurstReader)(
-                address_bits=config.address_bits,
-                data_bits=config.data_bits,
-                max_outstanding=config.max_outstanding,
-            )
-            m.submodules[f"{name}_master"] = master
-            connect(m, runs.o, master.run)
-            chains[name] = (runs, master)
-        m.submodules.fetch_master = fetch = BurstReader(
-            address_bits=config.address_bits,
-            data_bits=config.data_bits,
-            axi_id=1,
-            max_outstanding=2,
-        )
-        m.submodules.arbiter = arbiter = ReadArbiter(
-            address_bits=config.address_bits, data_bits=config.data_bits
-        )
-        connect(m, flipped(self.fetch_run), fetch.run)
-        connect(m, fetch.o, flipped(self.fetch_beats))
-        connect(m, chains["side"][1].bus, arbiter.client0)
-        connect(m, fetch.bus, arbiter.client1)
-        connect(m, arbiter.bus, flipped(self.side))
-        connect(m, chains["stationary"][1].bus, flipped(self.stationary))
-        connect(m, chains["stream"][1].bus, flipped(self.stream))
-        connect(m, chains["write"][1].bus, flipped(self.write))
-
-        masters = {name: master for name, (_, master) in chains.items()} | {"fetch": fetch}
-        idle = 1
-        for name, master in masters.items():
+        m.d.comb += walker.o.ready.eq(Cat(tiles.ready for tiles, _ in queues).all())
+        step = walker.o.valid & walker.o.ready
+        for tiles, every_step in queues:
             m.d.comb += [
-                master.window_base.eq(self.window_base),
-                master.window_limit.eq(self.window_limit),
-                master.halt.eq(self.halt),
+                tiles.payload.eq(walker.o.payload),
+                tiles.valid.eq(step if every_step else step & walker.o.payload.last),
             ]
-            with m.Switch(master.error):
-                for bus_error, code in _BUS_ERRORS.items():
-                    with m.Case(bus_error):
-                        m.d.comb += self.unit_error[ErrorUnit[name.upper()]].eq(code)
-            idle = idle & master.idle
-        m.d.comb += self.masters_idle.eq(idle)
 
         # -- operands in, results out --------------------------------------------------------------
-        stationary, streamed, side = (chains[n][1].o for n in ("stationary", "stream", "side"))
-        writer = chains["write"][1]
-        m.submodules.epilogue = epilogue = Epilogue(config)
-        m.submodules.loss = loss = SoftmaxLoss(config)
-        connect(m, stationary, kernel.stationary)
-        m.d.comb += [
-            kernel.streamed.payload.eq(streamed.payload),
-            kernel.streamed.valid.eq(streamed.valid & ~is_loss),
-            loss.logits.payload.eq(streamed.payload.data),
-            loss.logits.valid.eq(streamed.valid & is_loss),
-            streamed.ready.eq(Mux(is_loss, loss.logits.ready, kernel.streamed.ready)),
-            epilogue.side.payload.eq(side.payload.data),
-            epilogue.side.valid.eq(side.valid & ~is_loss),
-            loss.labels.payload.eq(side.payload.data),
-            loss.labels.valid.eq(side.valid & is_loss),
-            side.ready.eq(Mux(is_loss, loss.labels.ready, epilogue.side.ready)),
-        ]
+        connect(m, loss_map.logits, chains["stream"].requests)
+        for name, of_loss, of_norm in (
+            ("side", loss_map.labels, norm_map.side),
+            ("output", loss_map.output, norm_map.output),
+        ):
+            _select(m, norm_map.busy, of_norm, of_loss, chains[name].requests)
+        connect(m, chains["stationary"].o, stationary_prologue.i)
+        connect(m, stationary_prologue.o, kernel.stationary)
+        streamed, side = chains["stream"].o, chains["side"].o
+        _fork(m, vector_runs, streamed, (vector.logits, "data"), (stream_prologue.i, None))
+        _fork(m, vector_runs, side, (vector.side, "data"), (epilogue.side, "data"))
+        for name, consumer in (
+            ("companion", stream_prologue.companion),
+            ("auxiliary", epilogue.auxiliary),
+        ):
+            beats = chains[name].o
+            m.d.comb += [
+                consumer.payload.eq(beats.p.data),
+                consumer.valid.eq(beats.valid),
+                beats.ready.eq(consumer.ready),
+            ]
+        connect(m, stream_prologue.o, kernel.streamed)
+        connect(m, stream_prologue.tee, chains["second"].tee)
         connect(m, kernel.o, epilogue.acc)
-        _select(m, is_loss, loss.o, epilogue.o, writer.i)
-        is_wu = d.opcode == Opcode.CONV_WU
+        _select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
+        connect(m, epilogue.second, chains["second"].i)
         m.d.comb += [
-            epilogue.flags.eq(d.flags),
-            epilogue.is_wu.eq(is_wu),
-            epilogue.is_update.eq(is_wu & d.flags[Flag.UPDATE]),
-            epilogue.learning_rate.eq(d.learning_rate),
-            epilogue.momentum.eq(d.momentum),
-            epilogue.weight_decay.eq(d.weight_decay),
-            loss.images.eq(d.images),
-            loss.classes.eq(d.classes),
-            loss.gradient.eq(d.flags[Flag.GRADIENT]),
-            loss.scale.eq(d.scale),
-            loss.record.eq(self.record),
-            loss.start.eq(loss_map.start),
-            self.nonfinite.eq(epilogue.nonfinite | loss.nonfinite),
-            self.unit_error[ErrorUnit.CONTROL].eq(walker.error),
-            self.unit_error[ErrorUnit.LOSS].eq(
-                Mux(loss.label_error, ErrorCode.LABEL_OUT_OF_RANGE, ErrorCode.NONE)
+            kernel.descriptors.eq(self.descriptors),
+            *(
+                getattr(epilogue, name).eq(oldest[name])
+                for name in ("flags", "opcode", "learning_rate", "momentum", "weight_decay")
             ),
+            self.nonfinite.eq(epilogue.nonfinite | vector.nonfinite),
         ]
 
-        # -- the end of a descriptor: its last result has left and been acknowledged ---------------
-        working = Signal()
-        last_tile_left = Signal()
-        with m.If(self.start):
-            m.d.sync += [working.eq(1), last_tile_left.eq(0)]
+        # -- the end of a descriptor: nothing of it is left anywhere, its writes acknowledged ------
+        drained = Signal()
         with m.If(kernel.final):
-            m.d.sync += last_tile_left.eq(1)
+            m.d.sync += drained.eq(1)
+        sequenced = ~(kernel.steps.valid & (kernel.steps.payload.slot == self.oldest))
         computed = Mux(
-            is_loss,
-            ~loss_map.start & ~loss_map.busy & ~loss.busy,
-            last_tile_left & epilogue.idle,
+            vector_runs,
+            ~(loss_map.busy | norm_map.busy | vector.busy),
+            drained & epilogue.idle & sequenced,
         )
         # Readers count too: what the last taps skip may be fetched later than the last result
         # leaves, and must be requested with this descriptor's addresses.
-        for tile_map in (stationary_map, stream_map, side_map, output_map):
-            computed = computed & ~tile_map.i.valid
-        for runs, master in chains.values():
-            computed = computed & runs.idle & master.idle
+        still = ~Cat(chain.busy for chain in chains.values()).any()
         failed = self.unit_error.as_value().any()
-        # Asked twice in a row, because a request passes between two idle flags in one cycle.
+        # Asked twice in a row, because a beat passes between two idle flags in one cycle.
         settled = Signal()
-        quiet = computed & ~failed
-        m.d.sync += settled.eq(working & quiet)
-        with m.If(working & settled & quiet):
-            m.d.comb += self.done.eq(1)
-            m.d.sync += [working.eq(0), settled.eq(0)]
-        m.d.comb += self.result_written.eq(self.done & is_loss)
+        quiet = computed & still & ~failed
+        m.d.sync += settled.eq(quiet & ~self.done)
+        m.d.comb += [
+            self.done.eq(settled & quiet),
+            self.result_written.eq(self.done & (oldest.opcode == Opcode.LOSS)),
+        ]
+        with m.If(self.done):
+            m.d.sync += [drained.eq(0), vector_runs.eq(0)]
 
-        # -- events --------------------------------------------------------------------------------
-        m.d.comb += [self.ready.eq(kernel.ready), self.active.eq(kernel.active)]
-        for name in Kernel.EVENTS:
-            m.d.comb += getattr(self, name).eq(getattr(kernel, name))
-        for name, beats in (
-            ("stationary", stationary),
-            ("stream", streamed),
-            ("side", side),
-            ("write", writer.i),
+        # -- where the two descriptors are ---------------------------------------------------------
+        for place, arrives, slot in (
+            (self.reads_newer, walker.start, waiting_slot),
+            (self.computes_newer, kernel.sweep, kernel.sweep_slot),
         ):
-            m.d.comb += getattr(self, f"beat_{name}").eq(beats.valid & beats.ready)
+            with m.If(arrives):
+                m.d.sync += place.eq(slot != self.oldest)
+            with m.If(self.done):
+                # The newer one is the oldest now.
+                m.d.sync += place.eq(0)
+
+        m.d.comb += self.ready.eq(kernel.ready)
+        drain_waits = ~finished_allowed & kernel.full
+        self._count(m, chains, kernel, epilogue, vector_runs, drain_waits)
         return m
+
+    def _chain(self, m, name):
+        """The chain ``name``, connected to what all of them share."""
+        row, config = CHAINS[name], self.config
+        sizes = {
+            "address_bits": config.address_bits,
+            "data_bits": config.data_bits,
+            "id_bits": config.id_bits,
+            "axi_id": row.axi_id,
+            "max_outstanding": config.max_outstanding,
+        }
+        if row.bus == "write":
+            master = BurstWriter(**sizes, stored_beats=STORED_BEATS)
+        else:
+            master = BurstReader(**sizes, landing_beats=LANDING_BEATS)
+        has_tee = row.map is SecondMap
+        chain = PortChain(
+            config,
+            row.map(config),
+            master,
+            ahead=row.ahead,
+            has_tee=has_tee,
+            steered=row.alternate_bus is not None,
+        )
+        m.submodules[f"{name}_chain"] = chain
+        m.d.comb += [
+            chain.descriptors.eq(self.descriptors),
+            chain.oldest.eq(self.oldest),
+            chain.window_base.eq(self.window_base),
+            chain.window_limit.eq(self.window_limit),
+            chain.halt.eq(self.halt),
+        ]
+        return chain
+
+    def _fetch_reader(self, m):
+        config = self.config
+        m.submodules.fetch_master = fetch = BurstReader(
+            address_bits=config.address_bits,
+            data_bits=config.data_bits,
+            id_bits=config.id_bits,
+            axi_id=FETCH_ID,
+            max_outstanding=2,
+        )
+        connect(m, flipped(self.fetch_run), fetch.run)
+        connect(m, fetch.o, flipped(self.fetch_beats))
+        m.d.comb += [
+            fetch.window_base.eq(self.window_base),
+            fetch.window_limit.eq(self.window_limit),
+            fetch.halt.eq(self.halt),
+        ]
+        return fetch
+
+    def _connect_buses(self, m, chains, fetch):
+        clients = {bus: {} for bus in BUSES}
+        clients["side"][FETCH_ID] = fetch.bus
+        for name, row in CHAINS.items():
+            clients[row.bus][row.axi_id] = chains[name].bus
+            if row.alternate_bus:
+                clients[row.alternate_bus][row.axi_id] = chains[name].alternate_bus
+        for bus, masters in clients.items():
+            port = getattr(self, bus)
+            if len(masters) == 1:
+                connect(m, masters[0], flipped(port))
+                continue
+            arbiter = (WriteArbiter if bus == "write" else ReadArbiter)(
+                clients=len(masters),
+                address_bits=self.config.address_bits,
+                data_bits=self.config.data_bits,
+                id_bits=self.config.id_bits,
+            )
+            m.submodules[f"{bus}_arbiter"] = arbiter
+            for index, master in masters.items():
+                connect(m, master, getattr(arbiter, f"client{index}"))
+            connect(m, arbiter.bus, flipped(port))
+        masters = [*chains.values(), fetch]
+        m.d.comb += self.masters_idle.eq(Cat(master.idle for master in masters).all())
+
+    def _report_errors(self, m, chains, fetch, walker, vector):
+        masters = [(CHAINS[name].unit, chain) for name, chain in chains.items()]
+        for unit, master in (*masters, (ErrorUnit.FETCH, fetch)):
+            with m.Switch(master.error):
+                for bus_error, code in _BUS_ERRORS.items():
+                    with m.Case(bus_error):
+                        m.d.comb += self.unit_error[unit].eq(code)
+        for unit, chain in masters:
+            m.d.comb += self.unit_newer[unit].eq(chain.error_newer)
+        # A tile that does not fit stops the program only after the descriptor before it.
+        walks_oldest = walker.slot == self.oldest
+        m.d.comb += [
+            self.unit_error[ErrorUnit.CONTROL].eq(Mux(walks_oldest, walker.error, ErrorCode.NONE)),
+            self.unit_error[ErrorUnit.LOSS].eq(
+                Mux(vector.label_error, ErrorCode.LABEL_OUT_OF_RANGE, ErrorCode.NONE)
+            ),
+        ]
+
+    def _count(self, m, chains, kernel, epilogue, vector_runs, drain_waits):
+        """Events: why no vector entered the array, and beats."""
+        m.submodules.activity = activity = Activity()
+        second, held = chains["second"], kernel.o.valid & ~kernel.o.ready
+        # The tee holds the stream up for as long as its writer is fenced.
+        tee_fenced = second.fenced & second.tee.valid
+        fenced = chains["stream"].fenced | chains["companion"].fenced | tee_fenced
+        results = (epilogue.o, epilogue.second)
+        blocked = Cat(stream.valid & ~stream.ready for stream in results).any()
+        m.d.comb += [
+            *(
+                getattr(activity, f"kernel_{name}").eq(getattr(kernel, name))
+                for name in ("active", *Kernel.EVENTS)
+            ),
+            activity.stream_fenced.eq(self.computes_newer & fenced),
+            activity.stationary_fenced.eq(self.computes_newer & chains["stationary"].fenced),
+            activity.write_waits.eq(drain_waits | (held & blocked)),
+            activity.side_waits.eq(held & epilogue.lacking),
+            activity.vector_runs.eq(vector_runs),
+            activity.waiting.eq(self.waiting),
+            *(getattr(self, name).eq(getattr(activity, name)) for name in ("active", *REASONS)),
+        ]
+        for bus in BUSES:
+            port = getattr(self, bus)
+            beat = port.wvalid & port.wready if bus == "write" else port.rvalid & port.rready
+            m.d.comb += getattr(self, f"beat_{bus}").eq(beat)
 
 
 def _select(m, condition, one, other, sink):
@@ -289,3 +439,14 @@ def _select(m, condition, one, other, sink):
         one.ready.eq(sink.ready & condition),
         other.ready.eq(sink.ready & ~condition),
     ]
+
+
+def _fork(m, condition, source, one, other):
+    """Connect ``source`` to ``one`` while ``condition``, else to ``other``: each a stream, and the
+    field of the payload that it takes (None: all)."""
+    for (sink, field), chosen in ((one, condition), (other, ~condition)):
+        m.d.comb += [
+            sink.payload.eq(source.payload[field] if field else source.payload),
+            sink.valid.eq(source.valid & chosen),
+        ]
+    m.d.comb += source.ready.eq(Mux(condition, one[0].ready, other[0].ready))

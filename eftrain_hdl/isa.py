@@ -9,17 +9,17 @@ Vocabulary used by every field below:
 * *Vector*: ``T`` fp32 words, one pixel of one channel block; ``4*T`` bytes.
 * *Big grid* and *small grid*: the pixels of a convolution's input and of its output. Small pixel
   ``p`` and kernel tap ``k`` meet big pixel ``p*stride + k - padding``.
-* *Iteration grid*: the grid that is cut into tiles. Big for ``CONV_BP``, small otherwise.
+* *Iteration grid*: the grid that is cut into tiles. Big for ``CONV_BP`` and ``PASS_BP``, small otherwise.
 """
 
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 
 WORD_BYTES = 4
-DESCRIPTOR_WORDS = 32
+DESCRIPTOR_WORDS = 64
 DESCRIPTOR_BYTES = DESCRIPTOR_WORDS * WORD_BYTES
 ALIGNMENT = 16
 """Every base address and stride is a multiple of this many bytes, one beat of the 128-bit bus."""
@@ -32,6 +32,16 @@ MAX_KERNEL = 11
 MAX_STRIDE = 4
 RESULT_WORDS = 4
 
+COEFFICIENT_VECTORS = 4
+"""Vectors of the coefficient record of one channel block: k0, k1, k2, mean."""
+PARAMETER_VECTORS = 8
+"""Vectors of the batch-norm parameter record of one channel block: gamma, beta, running mean,
+running variance, velocity of gamma, velocity of beta, batch mean, batch 1/sqrt(variance + eps)."""
+PARTIAL_BEATS = 8
+"""Bus beats of one set of partial sums in a statistics record, whatever the group T."""
+MAX_STATISTICS_BLOCKS = 16
+"""Largest `tile_out_blocks` with STATISTICS."""
+
 
 class Opcode(IntEnum):
     """What one descriptor asks for."""
@@ -43,7 +53,9 @@ class Opcode(IntEnum):
     CONV_BP = 0x11
     CONV_WU = 0x12
     PASS = 0x13
+    PASS_BP = 0x14
     LOSS = 0x20
+    NORM = 0x21
 
 
 class Format(IntEnum):
@@ -81,6 +93,9 @@ class ErrorUnit(IntEnum):
     WRITE = 4
     FETCH = 5
     LOSS = 6
+    COMPANION = 7
+    AUXILIARY = 8
+    SECOND = 9
 
 
 ERROR_HELP = {
@@ -128,60 +143,161 @@ class Flag(IntEnum):
     RELU = 0
     BIAS = 1
     SIDE_MASK = 2
-    SIDE_ADD = 3
+    ADD = 3
     POOL = 4
     UNPOOL = 5
     UPDATE = 6
     MOMENTUM = 7
     GRADIENT = 8
+    AHEAD_STREAM = 9
+    AHEAD_STATIONARY = 10
+    AHEAD_SIDE = 11
+    NORM_X = 12
+    X_RELU = 13
+    X_PAIR = 14
+    NORM_DY = 15
+    TEE = 16
+    STATISTICS = 17
+    NORM_MASK = 18
+    KEEP = 19
+    FROZEN = 20
+    SUMS = 21
 
 
 FLAG_HELP = {
     Flag.RELU: "Replace negative results by +0 on the drain.",
     Flag.BIAS: (
-        "CONV_FP: add the bias vector at `bias_base` to every pixel. CONV_WU: also compute (and "
-        "with UPDATE, apply) the bias gradient, while the first input block is computed."
+        "CONV_FP: add the bias vector of the block (`bias_base`, `bias_block_stride`) to every "
+        "pixel. CONV_WU: also compute (and with UPDATE, apply) the bias gradient, while the first "
+        "input block is computed."
     ),
     Flag.SIDE_MASK: (
         "Pass a result only where the side tensor is greater than zero (the ReLU backward mask); "
-        "+0 elsewhere. With UNPOOL the side tensor is the full-resolution activation."
+        "+0 elsewhere."
     ),
-    Flag.SIDE_ADD: "Add the side tensor to the result (before RELU).",
+    Flag.ADD: "Add the auxiliary tensor to the result (before mask and RELU).",
     Flag.POOL: (
         "Drain in 2x2 windows of the small grid and write the maximum of each: the output has half "
-        "the rows and columns. Tiles have even rows and columns."
+        "the rows and columns. Tiles have even rows and columns. With STATISTICS the minimum, in "
+        "those channels where the block's vector at `bias_base` (gamma) is negative: what is "
+        "largest after the normalisation."
     ),
     Flag.UNPOOL: (
-        "Write each result to the first maximum (row-major) of the 2x2 window of the side tensor and "
-        "+0 to the other three: side and output have twice the rows and columns."
+        "Last of all, write each result to the first maximum (row-major) of the 2x2 window of the "
+        "auxiliary tensor and +0 to the other three: auxiliary and output have twice the rows and "
+        "columns. With STATISTICS to the first minimum where k0 of the block is negative."
     ),
     Flag.UPDATE: (
-        "CONV_WU: apply SGD in place. g' = g + weight_decay*w; v = momentum*v + g' (g' itself "
-        "without MOMENTUM); w = w - learning_rate*v. Without UPDATE the raw gradient is written."
+        "Apply SGD in place. g' = g + weight_decay*w; v = momentum*v + g' (g' itself "
+        "without MOMENTUM); w = w - learning_rate*v. CONV_WU without UPDATE writes the raw gradient."
     ),
-    Flag.MOMENTUM: "CONV_WU with UPDATE: read and write the momentum buffers.",
-    Flag.GRADIENT: "LOSS: write the gradient of the logits.",
+    Flag.MOMENTUM: "With UPDATE: read and write the momentum buffers.",
+    Flag.GRADIENT: (
+        "LOSS: write the gradient of the logits. NORM: the backward half; else the forward half."
+    ),
+    Flag.AHEAD_STREAM: (
+        "Reads of stream, companion and stream coefficients may begin before the writes of the "
+        "descriptor before this one are acknowledged."
+    ),
+    Flag.AHEAD_STATIONARY: "The same for the stationary operand and its coefficients.",
+    Flag.AHEAD_SIDE: "The same for side, auxiliary, norm and bias reads.",
+    Flag.NORM_X: (
+        "Batch-norm on load: every X vector x of block b becomes k0*x + k2 with the record b of "
+        "the coefficients (FP, PASS: `stream_coefficients_base`; WU: "
+        "`stationary_coefficients_base`)."
+    ),
+    Flag.X_RELU: "With NORM_X: then replace negative values by +0.",
+    Flag.X_PAIR: (
+        "With NORM_X in CONV_FP and PASS: k0*x + (k1*c + k2), c from the companion tensor (a "
+        "residual sum). NORM: join the record at `pair_base`: k1 becomes its k0 and its k2 is added."
+    ),
+    Flag.NORM_DY: (
+        "Batch-norm backward on load: every dY vector z becomes k0*z + (k1*y + k2), y from the "
+        "companion tensor (the convolution's result before the normalisation)."
+    ),
+    Flag.TEE: (
+        "With NORM_X in CONV_FP and PASS: also write the vectors that come out of the prologue to "
+        "`second_base` with the strides of the stream: CONV_FP while the first out blocks are "
+        "computed, PASS every block. They wait, and hold up the reads behind them, until the "
+        "descriptor before this one is done."
+    ),
+    Flag.STATISTICS: (
+        "Sum on the drain, for each channel. CONV_FP: d and d*d with d = y - shift, shift being "
+        "the first vector drained. CONV_BP, PASS, PASS_BP: z and z*(y - mean) of the results z "
+        "(after ADD and the mask), y from the tensor at `norm_base`, mean from the block's record "
+        "at `bias_base`. One record a block, written behind the block's last result."
+    ),
+    Flag.NORM_MASK: (
+        "With STATISTICS, not CONV_FP: pass a result only where k0*y + k2 > 0 with the record at "
+        "`bias_base`; +0 elsewhere."
+    ),
+    Flag.KEEP: (
+        "With POOL: also write the results before pooling, to the second output at full resolution."
+    ),
+    Flag.SUMS: (
+        "Like STATISTICS of a gradient, but the second sum is left out (zeros), and with it the "
+        "reads of the tensor at `norm_base` and of the records: the gradient of a bias."
+    ),
+    Flag.FROZEN: "NORM, forward: use the running statistics and leave them alone.",
 }
 
+_AHEAD = (Flag.AHEAD_STREAM, Flag.AHEAD_STATIONARY, Flag.AHEAD_SIDE)
+_GRADIENT_DRAIN = (
+    Flag.SIDE_MASK,
+    Flag.ADD,
+    Flag.UNPOOL,
+    Flag.STATISTICS,
+    Flag.NORM_MASK,
+    Flag.SUMS,
+)
+_X_PROLOGUE = (Flag.NORM_X, Flag.X_RELU, Flag.X_PAIR, Flag.TEE)
 LEGAL_FLAGS = {
     Opcode.END: (),
     Opcode.LOOP: (),
     Opcode.NEXT: (),
-    Opcode.CONV_FP: (Flag.RELU, Flag.BIAS, Flag.SIDE_ADD, Flag.POOL),
-    Opcode.CONV_BP: (Flag.SIDE_MASK, Flag.SIDE_ADD, Flag.UNPOOL),
-    Opcode.CONV_WU: (Flag.BIAS, Flag.UPDATE, Flag.MOMENTUM),
-    Opcode.PASS: (Flag.RELU, Flag.SIDE_MASK, Flag.SIDE_ADD, Flag.POOL, Flag.UNPOOL),
+    Opcode.CONV_FP: (
+        Flag.RELU, Flag.BIAS, Flag.ADD, Flag.POOL, Flag.KEEP, Flag.STATISTICS, *_X_PROLOGUE, *_AHEAD,
+    ),
+    Opcode.CONV_BP: (*_GRADIENT_DRAIN, Flag.NORM_DY, *_AHEAD),
+    Opcode.CONV_WU: (
+        Flag.BIAS, Flag.UPDATE, Flag.MOMENTUM, Flag.NORM_X, Flag.X_RELU, Flag.NORM_DY, *_AHEAD,
+    ),
+    Opcode.PASS: (
+        Flag.RELU, Flag.POOL, Flag.KEEP, *_GRADIENT_DRAIN, *_X_PROLOGUE, *_AHEAD,
+    ),
+    Opcode.PASS_BP: (*_GRADIENT_DRAIN, *_AHEAD),
     Opcode.LOSS: (Flag.GRADIENT,),
-}
+    Opcode.NORM: (Flag.GRADIENT, Flag.UPDATE, Flag.MOMENTUM, Flag.FROZEN, Flag.X_PAIR),
+}  # fmt: skip
 EXCLUSIVE_FLAGS = (
-    (Flag.SIDE_MASK, Flag.SIDE_ADD),
-    (Flag.POOL, Flag.SIDE_ADD),
+    (Flag.POOL, Flag.ADD),
     (Flag.POOL, Flag.SIDE_MASK),
     (Flag.POOL, Flag.UNPOOL),
-    (Flag.UNPOOL, Flag.SIDE_ADD),
+    (Flag.POOL, Flag.NORM_MASK),
+    (Flag.UNPOOL, Flag.ADD),
     (Flag.UNPOOL, Flag.RELU),
+    (Flag.BIAS, Flag.STATISTICS),
+    (Flag.RELU, Flag.STATISTICS),
+    (Flag.SIDE_MASK, Flag.NORM_MASK),
+    (Flag.STATISTICS, Flag.SUMS),
+    (Flag.POOL, Flag.SUMS),
+    (Flag.KEEP, Flag.TEE),
+    (Flag.FROZEN, Flag.GRADIENT),
+    (Flag.X_PAIR, Flag.GRADIENT),
 )
 """Pairs of which a descriptor may set at most one."""
+EXCLUSIVE_FLAGS_OF = {Opcode.PASS: ((Flag.POOL, Flag.STATISTICS),)}
+"""Such pairs of one opcode only."""
+REQUIRED_FLAGS = (
+    (Flag.KEEP, Flag.POOL),
+    (Flag.X_RELU, Flag.NORM_X),
+    (Flag.TEE, Flag.NORM_X),
+    (Flag.NORM_MASK, Flag.STATISTICS),
+    (Flag.MOMENTUM, Flag.UPDATE),
+)
+"""Pairs: the first may be set only together with the second."""
+REQUIRED_FLAGS_OF = dict.fromkeys((Opcode.CONV_FP, Opcode.PASS), ((Flag.X_PAIR, Flag.NORM_X),))
+"""Such pairs of one opcode only."""
 
 HEADER = (
     _f("opcode", 0, "The operation.", 0, 8),
@@ -225,12 +341,12 @@ CONV_FIELDS = HEADER + (
     _f(
         "in_blocks",
         8,
-        "The other channel blocks: FP and WU blocks of n, BP blocks of m, PASS 1.",
+        "The other channel blocks: FP and WU blocks of n, BP blocks of m, PASS and PASS_BP 1.",
         0,
         16,
     ),
     *_POINTER_FIELDS,
-    _f("stream_base", 10, "Streamed operand: FP and PASS X, BP and WU dY."),
+    _f("stream_base", 10, "Streamed operand: FP and PASS X, BP, PASS_BP and WU dY."),
     _f("stream_image_stride", 11, "Bytes from one image to the next."),
     _f("stream_block_stride", 12, "Bytes from one channel block to the next."),
     _f("stream_row_stride", 13, "Bytes from one row to the next."),
@@ -254,12 +370,54 @@ CONV_FIELDS = HEADER + (
     _f("side_image_stride", 23, "Bytes from one image to the next. WU: unused."),
     _f("side_block_stride", 24, "Bytes from one out block to the next. WU: unused."),
     _f("side_row_stride", 25, "Bytes from one row to the next. WU: unused."),
-    _f("bias_base", 26, "Bias, one vector an out block. WU: bias with UPDATE, else its gradient."),
+    _f(
+        "bias_base",
+        26,
+        "FP: bias, or gamma with STATISTICS and POOL. STATISTICS of a gradient: coefficient records "
+        "of y. WU: bias with UPDATE, else its gradient.",
+    ),
     _f("bias_momentum_base", 27, "WU with MOMENTUM: momentum of the bias (adds `bias_pointer`)."),
     _f("learning_rate", 28, "SGD learning rate.", kind="float"),
     _f("momentum", 29, "SGD momentum.", kind="float"),
     _f("weight_decay", 30, "SGD weight decay.", kind="float"),
-    _f("scale", 31, "PASS: the factor on the identity (1.0 copies).", kind="float"),
+    _f("scale", 31, "PASS, PASS_BP: the factor on the identity (1.0 copies).", kind="float"),
+    _f("stream_coefficients_base", 32, "NORM_X of FP and PASS, NORM_DY: records of the stream."),
+    _f("stationary_coefficients_base", 33, "NORM_X of WU: records of X."),
+    _f("companion_base", 34, "X_PAIR, NORM_DY: the tensor beside the stream, with its strides."),
+    _f("second_base", 35, "KEEP: results before pooling. TEE: X as the array sees it."),
+    _f("second_image_stride", 36, "KEEP: bytes from one image to the next."),
+    _f("second_block_stride", 37, "KEEP: bytes from one out block to the next."),
+    _f("second_row_stride", 38, "KEEP: bytes from one row to the next."),
+    _f(
+        "auxiliary_base",
+        39,
+        "ADD: the addend. UNPOOL: the windows, with twice the rows and columns.",
+    ),
+    _f("auxiliary_image_stride", 40, "Bytes from one image to the next."),
+    _f("auxiliary_block_stride", 41, "Bytes from one out block to the next."),
+    _f("auxiliary_row_stride", 42, "Bytes from one row to the next."),
+    _f("norm_base", 43, "STATISTICS of a gradient: y, with the strides of the side tensor."),
+    _f("statistics_base", 44, "STATISTICS: one record an out block, one behind the other."),
+    _f(
+        "bias_block_stride",
+        45,
+        "Not WU: bytes from the `bias_base` vectors of one block to the next.",
+    ),
+)
+
+NORM_FIELDS = HEADER + (
+    _f("out_blocks", 7, "Channel blocks.", 0, 16),
+    _f("learning_rate", 28, "GRADIENT: SGD learning rate.", kind="float"),
+    _f("momentum", 29, "GRADIENT: SGD momentum.", kind="float"),
+    _f("weight_decay", 30, "GRADIENT: SGD weight decay.", kind="float"),
+    _f("scale", 31, "One over the pixels of a channel, N = images * rows * columns.", kind="float"),
+    _f("statistics_base", 44, "Records that STATISTICS left (FROZEN: unused)."),
+    _f("unbias", 46, "N/(N-1), for the running variance.", kind="float"),
+    _f("epsilon", 47, "Added to the variance.", kind="float"),
+    _f("statistics_momentum", 48, "Weight of this batch in the running statistics.", kind="float"),
+    _f("pair_base", 49, "X_PAIR: coefficient records to join."),
+    _f("parameters_base", 50, "Parameter records, read and written."),
+    _f("coefficients_base", 51, "Coefficient records to write."),
 )
 
 LOSS_FIELDS = HEADER + (
@@ -297,7 +455,9 @@ DESCRIPTORS = {
     Opcode.CONV_BP: CONV_FIELDS,
     Opcode.CONV_WU: CONV_FIELDS,
     Opcode.PASS: CONV_FIELDS,
+    Opcode.PASS_BP: CONV_FIELDS,
     Opcode.LOSS: LOSS_FIELDS,
+    Opcode.NORM: NORM_FIELDS,
 }
 
 OPCODE_HELP = {
@@ -310,6 +470,16 @@ OPCODE_HELP = {
     Opcode.PASS: (
         "Copy: Y[c,p] = scale * X[c, p*s+k-q] summed over the taps, channel by channel. With a 1x1 "
         "kernel it carries pooling, un-pooling, ReLU and additions that no convolution carries."
+    ),
+    Opcode.PASS_BP: (
+        "The transpose of PASS: dX[c, p*s+k-q] = scale * sum of dY[c,p] over the pixels p and taps "
+        "k that meet there; the input gradient of average pooling."
+    ),
+    Opcode.NORM: (
+        "Batch-norm between two layers, for each channel. Forward: mean and variance from the "
+        "statistics, running statistics, coefficients with which the reader normalises; a variance "
+        "below zero counts as zero. Backward (GRADIENT): update of gamma and beta, coefficients "
+        "that turn the gradient of the normalised map into that of the convolution's result."
     ),
     Opcode.LOSS: (
         "Softmax cross-entropy of each image; optionally the gradient; one 16-byte result record: "
@@ -339,6 +509,19 @@ def _b(name, lsb, doc, width=1):
 
 
 PRODUCT_ID = int.from_bytes(b"EFTR", "big")
+
+STALLS = {
+    "STALL_STREAM": "waited for the stream buffer",
+    "STALL_STATIONARY": "waited for its stationary operand",
+    "STALL_HAZARD": "waited for a sum still in the adder",
+    "STALL_WRITE": "waited for a free accumulator bank while the write port held up the drain",
+    "STALL_SIDE": "waited for a free accumulator bank while the drain waited for a side operand",
+    "STALL_DRAIN": "waited for a free accumulator bank that was being drained",
+    "STALL_FENCE": "had no work because reads waited for the writes of an earlier descriptor",
+    "STALL_VECTOR": "had no work because LOSS or NORM was executed",
+    "STALL_CONTROL": "had no work for any other reason: fetching, tile bounds, the end of a step",
+}
+"""Registers that count why no vector entered the array. With ACTIVE they add up to CYCLES."""
 
 REGISTERS = (
     _r("ID", 0x000, "ro", "Product: the letters EFTR."),
@@ -392,7 +575,11 @@ REGISTERS = (
             _b("busy", 0, "A program runs, or a reset is in progress."),
             _b("done", 1, "The last program reached END."),
             _b("error", 2, "The last program stopped with ERROR."),
-            _b("nonfinite", 3, "An Inf or NaN left the array or the loss unit since the doorbell."),
+            _b(
+                "nonfinite",
+                3,
+                "An Inf or NaN left the array or the vector unit since the doorbell.",
+            ),
             _b("window_locked", 4, "The window registers are locked."),
         ),
     ),
@@ -428,25 +615,29 @@ REGISTERS = (
         "rw",
         "Cycles without any bus beat or vector after which the program stops; 0: never.",
     ),
-    _r("CURRENT_DESCRIPTOR", 0x06C, "ro", "Index of the descriptor being executed."),
+    _r("CURRENT_DESCRIPTOR", 0x06C, "ro", "Index of the oldest descriptor being executed."),
     _r("RESULTS", 0x070, "ro", "Result records written since the doorbell."),
     _r(
         "CYCLES_LOW",
         0x080,
         "ro",
-        "Cycles since the doorbell while busy, low word; latches the high word.",
+        "Cycles since the doorbell while busy, low word; reading it latches every counter below, so "
+        "that they belong together.",
     ),
     _r("CYCLES_HIGH", 0x084, "ro", "High word, as latched."),
     _r("ACTIVE_LOW", 0x088, "ro", "Cycles in which a vector entered the array, low word."),
     _r("ACTIVE_HIGH", 0x08C, "ro", "High word, as latched."),
-    _r("STALL_STREAM", 0x090, "ro", "Cycles the array waited for the stream buffer."),
-    _r("STALL_STATIONARY", 0x094, "ro", "Cycles the array waited for its stationary operand."),
-    _r("STALL_ACCUMULATOR", 0x098, "ro", "Cycles the array waited for a free accumulator bank."),
-    _r("STALL_HAZARD", 0x09C, "ro", "Cycles the array waited for a sum still in the adder."),
-    _r("BEATS_STATIONARY", 0x0A0, "ro", "Beats read through the stationary port."),
-    _r("BEATS_STREAM", 0x0A4, "ro", "Beats read through the stream port."),
-    _r("BEATS_SIDE", 0x0A8, "ro", "Beats read through the side port."),
-    _r("BEATS_WRITE", 0x0AC, "ro", "Beats written."),
+    *(
+        _r(name, 0x090 + 4 * index, "ro", f"Cycles in which the array {doc}.")
+        for index, (name, doc) in enumerate(STALLS.items())
+    ),
+    _r("BEATS_STATIONARY", 0x0C0, "ro", "Beats read through the stationary port."),
+    _r("BEATS_STREAM", 0x0C4, "ro", "Beats read through the stream port."),
+    _r("BEATS_SIDE", 0x0C8, "ro", "Beats read through the side port."),
+    _r("BEATS_WRITE", 0x0CC, "ro", "Beats written."),
+    _r("READ_DESCRIPTOR", 0x0D0, "ro", "Index of the descriptor whose tiles are being handed out."),
+    _r("COMPUTE_DESCRIPTOR", 0x0D4, "ro", "Index of the descriptor whose vectors enter the array."),
+    _r("DRAIN_DESCRIPTOR", 0x0D8, "ro", "Index of the descriptor whose results are drained."),
 )
 REGISTER = {register.name: register for register in REGISTERS}
 REGISTER_SPACE = 0x1000

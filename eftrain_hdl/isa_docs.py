@@ -17,9 +17,10 @@ GENERATED = (
 FORMATS = (
     (
         "Convolutions and PASS",
-        (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS),
+        (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS, Opcode.PASS_BP),
         isa.CONV_FIELDS,
     ),
+    ("NORM", (Opcode.NORM,), isa.NORM_FIELDS),
     ("LOSS", (Opcode.LOSS,), isa.LOSS_FIELDS),
     ("LOOP", (Opcode.LOOP,), isa.LOOP_FIELDS),
     ("NEXT", (Opcode.NEXT,), isa.NEXT_FIELDS),
@@ -45,7 +46,13 @@ floats are IEEE 754 single precision.
 - **Vector**: T fp32 words, one pixel of one block of T channels.
 - **Big grid**, **small grid**: the pixels of a convolution's input and of its output. Small pixel
   `p` and kernel tap `k` meet big pixel `p*stride + k - padding`.
-- **Iteration grid**: the grid that is cut into tiles. Big for CONV_BP, else small.
+- **Iteration grid**: the grid that is cut into tiles. Big for CONV_BP and PASS_BP, else small.
+- **Record**: what batch-norm keeps of one channel block, one block behind the other in memory. A
+  coefficient record has {isa.COEFFICIENT_VECTORS} vectors: k0, k1, k2, mean. A parameter record has
+  {isa.PARAMETER_VECTORS}: gamma, beta, running mean, running variance, velocity of gamma, velocity
+  of beta, batch mean, batch 1/sqrt(variance + epsilon). A statistics record is one vector, the
+  shift, and two sets of partial sums, {isa.PARTIAL_BEATS} beats each, of which beat `e` adds up
+  those of the channels of beat `e mod (T/4)`.
 """
 
 PROGRAM_FLOW = f"""\
@@ -56,7 +63,7 @@ are {isa.POINTERS - 1} pointer registers, numbered from 1, which the doorbell se
 end of *every* iteration, the last one included, NEXT adds its increments to them. They may be
 negative, so that an outer loop can rewind what an inner one advanced.
 
-A descriptor names a pointer for each of its base addresses in the `*_pointer` fields; its value
+A descriptor names a pointer for each of five base addresses in the `*_pointer` fields; its value
 is added to the address when the descriptor is read. Pointer 0 always reads as zero. So a program
 holds one descriptor for each layer and pass, however many batches and epochs it runs:
 
@@ -72,11 +79,18 @@ holds one descriptor for each layer and pass, however many batches and epochs it
 | 21 | NEXT increment_1=-613416960 increment_2=-199680 | back to the first batch; records go on |
 | 22 | END | |
 
-The device reads and checks descriptors ahead while it executes another one, but it begins to
-execute only after every write of the one before has reached memory. An illegal descriptor,
-likewise, stops the program only after everything before it has been executed; only a descriptor
-that cannot be read at all stops it at once. Descriptors in memory must not change while the
-program runs.
+## Order
+
+Two descriptors are in flight: while one is computed, drained and written, the tiles of the next one
+follow it through the array. Every write of a descriptor comes after those of the one before have
+reached memory, and so does every read, except where an AHEAD flag lets the reads of a group of
+operands begin earlier. Setting one promises that the descriptor before this one writes nothing that
+these reads touch; without flags every program is safe. LOSS and NORM are executed alone.
+
+The device reads and checks descriptors further ahead than that. An illegal descriptor stops the
+program only after everything before it has been executed, and so does a tile that does not fit a
+buffer; only a descriptor that cannot be read at all, and an access that memory or the window
+refuses, stop it at once. Descriptors in memory must not change while the program runs.
 """
 
 REGISTERS_INTRO = f"""\
@@ -91,8 +105,9 @@ How a program looks in memory is described in [isa.md](isa.md).
   read as zero.
 - Reads and writes of an address without a register, and writes to an ro register, are answered
   SLVERR and have no effect; such reads return zero.
-- A 64-bit counter is two registers: reading the low word keeps the high word for the read after
-  it.
+- Reading CYCLES_LOW latches all counters, CYCLES to BEATS_WRITE, and the four `*_DESCRIPTOR`
+  registers from CURRENT_DESCRIPTOR on; they read as they were at that moment until it is read
+  again. ERROR_DESCRIPTOR is not among them.
 - The PROGRAM and WINDOW registers are sampled when a program starts. Writing them while one runs
   affects the next one.
 - The counters count while a program runs; each start sets them to zero.
@@ -145,9 +160,20 @@ def _flags():
         rows.append((int(flag), word_bit, flag.name, _names(taken_by), isa.FLAG_HELP[flag]))
     table = _table(("flag", "bit of word 0", "name", "taken by", "meaning"), rows)
     pairs = ", ".join(f"{a.name} and {b.name}" for a, b in isa.EXCLUSIVE_FLAGS)
+    pairs += "".join(
+        f"; in {opcode.name} {a.name} and {b.name}"
+        for opcode, more in isa.EXCLUSIVE_FLAGS_OF.items()
+        for a, b in more
+    )
+    needs = ", ".join(f"{a.name} needs {b.name}" for a, b in isa.REQUIRED_FLAGS)
+    needs += "".join(
+        f"; in {opcode.name} {a.name} needs {b.name}"
+        for opcode, more in isa.REQUIRED_FLAGS_OF.items()
+        for a, b in more
+    )
     return (
         f"## Flags\n\n{table}\n\nEvery other flag of an opcode must be zero. A descriptor may set "
-        f"at most one of each of these pairs: {pairs}."
+        f"at most one of each of these pairs: {pairs}. Some go only with another one: {needs}."
     )
 
 

@@ -7,12 +7,12 @@ On the command line::
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
 from .config import CoreConfig
 from .isa import Format
+from .verilog_text import with_memory_loops, with_shared_modules, without_field_aliases
 
 __all__ = ["generate", "main"]
 
@@ -40,26 +40,7 @@ def generate(config):
     text = verilog.convert(
         Core(config), name=config.name, strip_internal_attrs=True, emit_src=False
     )
-    return _without_field_aliases(text)
-
-
-_ALIAS = re.compile(
-    r"^ *(?:wire|assign)(?: \[\d+:0\])? (\\[^$\s][^.\[\s]*[.\[]\S*) [^;]*;\n", re.MULTILINE
-)
-
-
-def _without_field_aliases(text):
-    """Drop the wires that only give a name to a field of a struct or an element of an array.
-
-    Amaranth adds them for waveform viewers. yosys splits a vector ``v`` into bits called ``v[0]``
-    and fails when an alias of an element is called that already (YosysHQ/yosys#4349).
-    """
-    names = set(_ALIAS.findall(text))
-    text = _ALIAS.sub("", text)
-    used = names.intersection(re.findall(r"\\\S+", text))
-    if used:
-        raise AssertionError(f"{sorted(used)[0]} is not just an alias.")
-    return text
+    return with_shared_modules(with_memory_loops(without_field_aliases(text)))
 
 
 def main(arguments=None):

@@ -12,7 +12,13 @@ from eftrain_hdl.isa import Flag, Opcode
 
 __all__ = ["LayerPass", "TileOverflow", "TileWalk", "random_layer", "split", "tap_pairs"]
 
-PORTS = ("stream", "stationary", "output", "side")
+PORTS = ("stream", "stationary", "output", "side", "second", "auxiliary")
+BASES = (
+    "bias", "bias_momentum", "stream_coefficients", "stationary_coefficients", "companion", "norm",
+    "statistics",
+)  # fmt: skip
+BIG_GRID = (Opcode.CONV_BP, Opcode.PASS_BP)
+ONE_BLOCK = (Opcode.PASS, Opcode.PASS_BP)
 
 
 class TileOverflow(Exception):
@@ -51,7 +57,7 @@ class LayerPass:
     @property
     def grid(self):
         """The iteration grid: ``"big"`` or ``"small"``."""
-        return "big" if self.opcode is Opcode.CONV_BP else "small"
+        return "big" if self.opcode in BIG_GRID else "small"
 
     @property
     def taps(self):
@@ -81,13 +87,13 @@ def _axis(layer, axis, pixels):
     taps = range(layer[f"kernel_{axis}"])
     met = set()
     for tap in taps:
-        if layer.opcode is Opcode.CONV_BP:
+        if layer.opcode in BIG_GRID:
             met |= {p for p, _ in tap_pairs(layer, axis, tap, small, pixels)}
         else:
             # Big pixels are counted from 0 here, hence from the start of the whole range.
             met |= {i for _, i in tap_pairs(layer, axis, tap, pixels, big)}
     other = range(min(met), max(met) + 1) if met else None
-    small, big = (other, pixels) if layer.opcode is Opcode.CONV_BP else (pixels, other)
+    small, big = (other, pixels) if layer.opcode in BIG_GRID else (pixels, other)
     record = {}
     for name, found in (("small", small), ("big", big)):
         record[name] = len(found) if found else 0
@@ -118,22 +124,20 @@ class TileWalk:
             for rows in split(layer[f"{layer.grid}_rows"], layer["tile_rows"])
             for cols in split(layer[f"{layer.grid}_cols"], layer["tile_cols"])
         ]
-        # (out blocks, in block, pixels, first, last)
+        # (out blocks, in block, pixels, first, last, first and last of the out blocks)
         steps = []
         for blocks in split(layer["out_blocks"], layer["tile_out_blocks"]):
             for outer in range(layer["in_blocks"]) if wu else [0]:
                 for index, pixels in enumerate(pixel_tiles):
                     inner = range(layer["in_blocks"]) if reduces else [0]
+                    group = (index == 0, index == len(pixel_tiles) - 1)
                     for reduced in inner:
-                        if wu:
-                            ends = (index == 0, index == len(pixel_tiles) - 1)
-                        else:
-                            ends = (reduced == 0, reduced == inner[-1])
-                        steps.append((blocks, outer + reduced, pixels, *ends))
+                        ends = group if wu else (reduced == 0, reduced == inner[-1])
+                        steps.append((blocks, outer + reduced, pixels, ends, group))
         for number, step in enumerate(steps):
             yield self._record(*step, final=number == len(steps) - 1)
 
-    def _record(self, blocks, in_block, pixels, first, last, *, final):
+    def _record(self, blocks, in_block, pixels, ends, group_ends, *, final):
         layer, config, group = self._layer, self._config, self._config.group
         images = pixels[0]
         rows, cols = (_axis(layer, axis, pixels[i]) for i, axis in ((1, "rows"), (2, "cols")))
@@ -148,7 +152,7 @@ class TileWalk:
             block_vectors = (len(layer.taps) + (Flag.BIAS in layer.flags)) * group
             small_area = None
         else:
-            backward = layer.opcode is Opcode.CONV_BP
+            backward = layer.opcode in BIG_GRID
             stream = len(images) * (small_area if backward else big_area)
             block_vectors = len(images) * (big_area if backward else small_area)
         if (
@@ -165,9 +169,11 @@ class TileWalk:
             "out_block0": blocks.start,
             "out_blocks": len(blocks),
             "in_block": in_block,
-            "first": first,
-            "last": last,
+            "first": ends[0],
+            "last": ends[1],
             "final": final,
+            "group_first": group_ends[0],
+            "group_last": group_ends[1],
             "small_area": small_area,
             "big_area": big_area,
             "groups": groups,
@@ -199,6 +205,11 @@ def _random_flags(rng, opcode):
     for one, other in isa.EXCLUSIVE_FLAGS:
         if {one, other} <= chosen:
             chosen.discard(rng.choice((one, other)))
+    required = [*isa.REQUIRED_FLAGS, (Flag.X_PAIR, Flag.NORM_X)]
+    # Twice, because what a flag requires may itself require one.
+    for flag, other in [*required, *required]:
+        if other not in chosen:
+            chosen.discard(flag)
     return chosen
 
 
@@ -214,7 +225,7 @@ def random_layer(rng, opcode, *, max_kernel=isa.MAX_KERNEL, max_pixels=20, max_s
         fields = {}
         for axis in ("rows", "cols"):
             sizes = _random_axis(rng, max_kernel=max_kernel, max_pixels=max_pixels, even=even)
-            grid = sizes["big" if opcode is Opcode.CONV_BP else "small"]
+            grid = sizes["big" if opcode in BIG_GRID else "small"]
             if grid:
                 sizes["tile"] = 2 * rng.randint(1, grid // 2) if even else rng.randint(1, grid)
             fields.update({f"{name}_{axis}": value for name, value in sizes.items()})
@@ -223,7 +234,7 @@ def random_layer(rng, opcode, *, max_kernel=isa.MAX_KERNEL, max_pixels=20, max_s
         fields["out_blocks"] = rng.randint(1, 4)
         fields["tile_out_blocks"] = rng.randint(1, fields["out_blocks"])
         fields["in_blocks"] = rng.randint(1, 3)
-        if opcode is Opcode.PASS:
+        if opcode in ONE_BLOCK:
             fields["tile_out_blocks"] = fields["in_blocks"] = 1
         layer = LayerPass(opcode, flags, **fields)
         if not (layer["small_rows"] and layer["small_cols"]):
@@ -243,6 +254,7 @@ def random_layer(rng, opcode, *, max_kernel=isa.MAX_KERNEL, max_pixels=20, max_s
         fields[f"{port}_base"] = 16 * rng.randrange(2**28)
         for stride in ("image", "block", "row"):
             fields[f"{port}_{stride}_stride"] = 16 * rng.randrange(2**16)
-    fields["bias_base"] = 16 * rng.randrange(2**28)
-    fields["bias_momentum_base"] = 16 * rng.randrange(2**28)
+    for base in BASES:
+        fields[f"{base}_base"] = 16 * rng.randrange(2**28)
+    fields["bias_block_stride"] = 16 * rng.randrange(2**16)
     return LayerPass(opcode, flags, **fields)

@@ -57,7 +57,7 @@ def test_encode_refuses():
     with pytest.raises(ValueError, match="does not fit a signed 32-bit field"):
         isa.encode(Opcode.NEXT, increment_1=1 << 31)
     with pytest.raises(ValueError):
-        isa.decode(b"\xff" + bytes(127))
+        isa.decode(b"\xff" + bytes(isa.DESCRIPTOR_BYTES - 1))
 
 
 def test_floats():

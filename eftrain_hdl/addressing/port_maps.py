@@ -1,295 +1,406 @@
-"""What each memory port moves for one tile step: the address patterns of the four ports.
+"""What each memory chain moves for one tile step: the address patterns of the seven chains.
 
-Every map takes tile records and emits boxes for a :class:`RunGenerator`. The tables below are the
-whole difference between FP, BP, WU and PASS as far as DRAM is concerned.
+Every map takes tile records and emits boxes for a :class:`RunGenerator`. The tables in ``boxes``
+are the whole difference between the opcodes and flags as far as DRAM is concerned; boxes that two
+chains walk beside each other (stream and companion, results and what the epilogue needs for them)
+come from the same function and cannot disagree.
 """
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..control.descriptor import descriptor_layout
-from ..isa import Flag, Opcode
-from .run_generator import LEVELS, TERMS, request_layout
+from ..isa import COEFFICIENT_VECTORS, PARTIAL_BEATS, Flag, Opcode
+from ..records import pack
+from .run_generator import LEVELS, request_layout
 from .tile import TILE_BITS, tile_layout
 
-__all__ = ["OutputMap", "StationaryMap", "StreamMap"]
+__all__ = [
+    "AuxiliaryMap",
+    "CompanionMap",
+    "OutputMap",
+    "SecondMap",
+    "SideMap",
+    "StationaryMap",
+    "StreamMap",
+]
+
+PROLOGUE_VECTORS = 3
+"""Vectors of a coefficient record that the prologue needs: k0, k1, k2."""
 
 
 class _PortMap(wiring.Component):
-    """Common shape: descriptor and tile stream in, request stream out."""
+    """Walks a table of boxes for each tile step; a subclass gives the table.
+
+    A box that is not wanted costs a cycle, which hides behind the runs of the one before.
+
+    Members
+    -------
+    descriptor : In(descriptor_layout)
+        That of the tile at the head of ``i``.
+    i : In(stream of tile_layout)
+    o : Out(stream of request_layout)
+    """
 
     def __init__(self, config):
         self.config = config
-        self.vector_beats_bits = ceil_log2(config.vector_beats)
-        request = request_layout(address_bits=config.address_bits)
         super().__init__(
             {
                 "descriptor": In(descriptor_layout()),
                 "i": In(stream.Signature(tile_layout())),
-                "o": Out(stream.Signature(request)),
+                "o": Out(stream.Signature(request_layout(address_bits=config.address_bits))),
             }
         )
 
+    def boxes(self, out_block):
+        """The table: pairs of a condition and a box, in order, for one out block of the tile."""
+        raise NotImplementedError
+
+    def repeats(self):
+        """How many out blocks of a tile have boxes of their own."""
+        return self.tile.out_blocks
+
+    def elaborate(self, platform):
+        m = Module()
+        offset = Signal(TILE_BITS)
+        out_block = Signal(TILE_BITS)
+        m.d.comb += out_block.eq(self.tile.out_block0 + offset)
+
+        boxes = self.boxes(out_block)
+        place = Signal(range(len(boxes)))
+        wanted = Signal()
+        with m.Switch(place):
+            for index, (condition, box) in enumerate(boxes):
+                with m.Case(index):
+                    m.d.comb += [
+                        wanted.eq(condition),
+                        self.o.payload.eq(pack(self.o.payload.shape(), box)),
+                    ]
+        m.d.comb += self.o.valid.eq(self.i.valid & wanted)
+        with m.If(self.i.valid & (self.o.ready | ~wanted)):
+            m.d.sync += place.eq(place + 1)
+            with m.If(place == len(boxes) - 1):
+                m.d.sync += [place.eq(0), offset.eq(offset + 1)]
+                with m.If(offset == self.repeats() - 1):
+                    m.d.sync += offset.eq(0)
+                    m.d.comb += self.i.ready.eq(1)
+        return m
+
+    # -- what descriptor and tile say --------------------------------------------------------------
+
+    @property
+    def tile(self):
+        return self.i.payload
+
+    def is_any(self, *opcodes):
+        return self.descriptor.opcode.matches(*opcodes)
+
+    def any_flag(self, *flags):
+        return Cat(self.descriptor.flags[flag] for flag in flags).any()
+
+    @property
+    def is_wu(self):
+        return self.is_any(Opcode.CONV_WU)
+
+    @property
+    def normalises_stream(self):
+        return self.any_flag(Flag.NORM_DY) | (self.any_flag(Flag.NORM_X) & ~self.is_wu)
+
+    @property
+    def pairs(self):
+        return self.any_flag(Flag.NORM_DY, Flag.X_PAIR)
+
+    @property
+    def tees(self):
+        """Each X once: FP streams it again for later out blocks, PASS has other X for them."""
+        once = self.is_any(Opcode.PASS) | (self.tile.out_block0 == 0)
+        return self.any_flag(Flag.TEE) & once
+
+    @property
+    def sums_gradient(self):
+        """With y and the coefficients beside it, which SUMS does without."""
+        return self.any_flag(Flag.STATISTICS) & ~self.is_any(Opcode.CONV_FP)
+
+    @property
+    def updates_bias(self):
+        """WU computes the bias gradient with the first of the other blocks."""
+        return self.any_flag(Flag.BIAS) & self.is_wu & (self.tile.in_block == 0)
+
+    def strides(self, port):
+        """Byte strides of a tensor: of images, of channel blocks, of rows."""
+        return [self.descriptor[f"{port}_{name}_stride"] for name in ("image", "block", "row")]
+
+    def grid(self, *big_for):
+        """First pixel and number of pixels, on rows and on columns.
+
+        Of the big grid for the opcodes given, else of the small one.
+        """
+        is_big = self.is_any(*big_for)
+        return [
+            (Mux(is_big, axis.big0, axis.small0), Mux(is_big, axis.big, axis.small))
+            for axis in (self.tile.rows, self.tile.cols)
+        ]
+
+    @property
+    def result_grid(self):
+        return self.grid(Opcode.CONV_BP, Opcode.PASS_BP)
+
+    def stream_block(self, out_block):
+        """Channel block of the streamed operand: FP and BP reduce over theirs."""
+        reduces = self.is_any(Opcode.CONV_FP, Opcode.CONV_BP)
+        return Mux(reduces, self.tile.in_block, out_block)
+
+    # -- boxes -------------------------------------------------------------------------------------
+
+    def box(self, base, terms, levels, *, beats, tag=None):
+        """A request: ``terms`` of (index, stride), ``levels`` of (count, stride), outermost first.
+        Missing outer levels run once."""
+        levels = [*[(1, 0)] * (LEVELS - len(levels)), *levels]
+        return {
+            "base": base,
+            "term": [{"index": index, "stride": stride} for index, stride in terms],
+            "level": [{"count": count, "stride": stride} for count, stride in levels],
+            "beats": beats,
+            "tag": tag or {},
+        }
+
     def vectors(self, count):
         """Beats of ``count`` vectors."""
-        return count << self.vector_beats_bits
+        bits = ceil_log2(self.config.vector_beats)
+        return count << bits
 
-    def fill(self, m, *, base, terms, levels, beats, mark=0):
-        """Drive the request; missing terms are zero, missing outer levels run once."""
-        o = self.o.payload
-        terms = [*terms, *[(0, 0)] * (TERMS - len(terms))]
-        levels = [*[(1, 0)] * (LEVELS - len(levels)), *levels]
-        m.d.comb += [o.base.eq(base), o.beats.eq(beats), o.mark.eq(mark)]
-        for index, (number, stride) in enumerate(terms):
-            m.d.comb += [o.term[index].index.eq(number), o.term[index].stride.eq(stride)]
-        for index, (count, stride) in enumerate(levels):
-            m.d.comb += [o.level[index].count.eq(count), o.level[index].stride.eq(stride)]
+    def record(self, base, block, stride, beats, *, tag=None):
+        """One of the records of a channel block each, ``stride`` bytes apart."""
+        return self.box(base, [(block, stride)], [], beats=beats, tag=tag)
 
-    def passes(self, opcode):
-        return self.descriptor.opcode == opcode
+    def coefficients(self, base, block):
+        """What the prologue needs for one channel block."""
+        stride = COEFFICIENT_VECTORS * self.config.vector_bytes
+        beats = PROLOGUE_VECTORS * self.config.vector_beats
+        return self.record(base, block, stride, beats, tag={"coefficients": 1})
+
+    def tensor(self, base, strides, block, grid, *, by_rows=False, copies=None, tag=None):
+        """The pixels of the tile in one channel block: image by image (or row by row), each row.
+
+        With ``copies``, the byte distance of a second tensor, their vectors alternate.
+        """
+        image, block_stride, row = strides
+        (row0, rows), (col0, cols) = grid
+        vector = self.config.vector_bytes
+        levels = [(self.tile.images, image), (rows, row)]
+        beats = self.vectors(cols)
+        if by_rows:
+            levels.reverse()
+        if copies is not None:
+            levels += [(cols, vector), (2, copies)]
+            beats = self.vectors(1)
+        terms = [(self.tile.image0, image), (block, block_stride), (row0, row), (col0, vector)]
+        return self.box(base, terms, levels, beats=beats, tag=tag)
+
+    def windows(self, base, strides, block, grid, *, halved=False):
+        """The same in 2x2 windows of a tensor with twice the rows and columns of ``grid`` or, if
+        ``halved``, with as many. Two runs of two vectors each, a row apart."""
+        image, block_stride, row = strides
+        (row0, rows), (col0, cols) = grid
+        vector = self.config.vector_bytes
+        if halved:
+            rows, cols = rows >> 1, cols >> 1
+        else:
+            row0, col0 = row0 << 1, col0 << 1
+        terms = [(self.tile.image0, image), (block, block_stride), (row0, row), (col0, vector)]
+        levels = [(self.tile.images, image), (rows, row << 1), (cols, 2 * vector), (2, row)]
+        return self.box(base, terms, levels, beats=self.vectors(2))
+
+    def streamed(self, wanted, base, out_block, *, tag=None):
+        """The streamed operand, or a tensor of its shape.
+
+        WU orders pixels (row, image, column), so that the rows a tap cannot use are whole groups,
+        and marks the end of each row, where the transposer pads the last group with zeros.
+        """
+        is_wu = self.is_wu
+        grid = self.grid(Opcode.CONV_FP, Opcode.PASS)
+        given = (base, self.strides("stream"), self.stream_block(out_block), grid)
+        wu_tag = {**(tag or {}), "mark": 1, "transpose": 1}
+        return [
+            (wanted & ~is_wu, self.tensor(*given, tag=tag)),
+            (wanted & is_wu, self.tensor(*given, by_rows=True, tag=wu_tag)),
+        ]
+
+    def weights(self, wanted, out_block):
+        """WU: the weight blocks of all taps; with momentum, vector by vector in turn with it."""
+        d, vector = self.descriptor, self.config.vector_bytes
+        count = (d.kernel_rows * d.kernel_cols)[:8] << ceil_log2(self.config.group)
+        two = self.any_flag(Flag.MOMENTUM)
+        terms = [(out_block, d.output_block_stride), (self.tile.in_block, d.output_image_stride)]
+        turns = [(count, vector), (2, d.side_base - d.output_base)]
+        return [
+            (wanted & ~two, self.box(d.output_base, terms, [], beats=self.vectors(count))),
+            (wanted & two, self.box(d.output_base, terms, turns, beats=self.vectors(1))),
+        ]
+
+    def weights_bias(self, out_block):
+        """WU: the bias behind the weights, with its momentum behind it."""
+        d, vector = self.descriptor, self.config.vector_bytes
+        turns = [(self.any_flag(Flag.MOMENTUM) + 1, d.bias_momentum_base - d.bias_base)]
+        return self.box(d.bias_base, [(out_block, vector)], turns, beats=self.vectors(1))
 
 
 class StreamMap(_PortMap):
-    """The streamed operand: X (FP, PASS) or dY (BP, WU).
+    """The streamed operand, X (FP, PASS) or dY (BP, PASS_BP, WU), behind its coefficients."""
 
-    WU orders pixels (row, image, column), so that the rows a tap cannot use are whole groups, and
-    marks the end of each row, where the transposer pads the last group with zeros.
+    def repeats(self):
+        return Mux(self.is_wu, self.tile.out_blocks, 1)
+
+    def boxes(self, out_block):
+        d, normalises = self.descriptor, self.normalises_stream
+        tag = {
+            "affine": normalises,
+            "pair": self.pairs,
+            "relu": self.any_flag(Flag.X_RELU) & ~self.is_wu,
+            "tee": self.tees,
+        }
+        block = self.stream_block(out_block)
+        return [
+            (normalises, self.coefficients(d.stream_coefficients_base, block)),
+            *self.streamed(Const(1), d.stream_base, out_block, tag=tag),
+        ]
+
+
+class CompanionMap(_PortMap):
+    """The second tensor of a pair (X_PAIR, NORM_DY), in the order of the stream.
+
+    WU reads it beside the weights' updates, which are few, because X keeps the stationary bus busy;
+    the others read it beside the weight blocks, because masks keep the side bus busy.
     """
 
-    def elaborate(self, platform):
-        m = Module()
-        d, tile = self.descriptor, self.i.payload
-        vector = self.config.vector_bytes
-        image, block, row = d.stream_image_stride, d.stream_block_stride, d.stream_row_stride
-        m.d.comb += [self.o.valid.eq(self.i.valid), self.i.ready.eq(self.o.ready)]
-        with m.If(self.passes(Opcode.CONV_WU)):
-            self.fill(
-                m,
-                base=d.stream_base,
-                terms=[
-                    (tile.image0, image),
-                    (tile.out_block0, block),
-                    (tile.rows.small0, row),
-                    (tile.cols.small0, vector),
-                ],
-                levels=[(tile.out_blocks, block), (tile.rows.small, row), (tile.images, image)],
-                beats=self.vectors(tile.cols.small),
-                mark=1,
-            )
-        with m.Else():
-            is_bp = self.passes(Opcode.CONV_BP)
-            rows, cols = (
-                (
-                    Mux(is_bp, axis.small0, axis.big0),
-                    Mux(is_bp, axis.small, axis.big),
-                )
-                for axis in (tile.rows, tile.cols)
-            )
-            channel = Mux(self.passes(Opcode.PASS), tile.out_block0, tile.in_block)
-            self.fill(
-                m,
-                base=d.stream_base,
-                terms=[(tile.image0, image), (channel, block), (rows[0], row), (cols[0], vector)],
-                levels=[(tile.images, image), (rows[1], row)],
-                beats=self.vectors(cols[1]),
-            )
-        return m
+    repeats = StreamMap.repeats
+
+    def boxes(self, out_block):
+        tag = {"alternate": self.is_wu}
+        return self.streamed(self.pairs, self.descriptor.companion_base, out_block, tag=tag)
 
 
 class StationaryMap(_PortMap):
-    """The stationary operand: weight blocks in the order of use (FP, BP) or X (WU); PASS has
-    none."""
+    """Weight blocks in the order of use (FP, BP) or X behind its coefficients (WU)."""
 
-    def elaborate(self, platform):
-        m = Module()
-        d, tile = self.descriptor, self.i.payload
-        config = self.config
-        outer, block, row = (
-            d.stationary_image_stride,
-            d.stationary_block_stride,
-            d.stationary_row_stride,
+    def repeats(self):
+        return Const(1)
+
+    def boxes(self, out_block):
+        d, tile, config = self.descriptor, self.tile, self.config
+        is_wu, normalises = self.is_wu, self.any_flag(Flag.NORM_X)
+        outer, block, _ = strides = self.strides("stationary")
+        weights = self.box(
+            d.stationary_base,
+            [(tile.out_block0, outer), (tile.in_block, block)],
+            [
+                (d.kernel_rows, d.kernel_cols * config.block_bytes),
+                (d.kernel_cols, config.block_bytes),
+                (tile.out_blocks, outer),
+            ],
+            beats=self.vectors(config.group),
         )
-        is_pass = self.passes(Opcode.PASS)
-        m.d.comb += [
-            self.o.valid.eq(self.i.valid & ~is_pass),
-            self.i.ready.eq(self.o.ready | is_pass),
+        x = self.tensor(
+            d.stationary_base,
+            strides,
+            tile.in_block,
+            self.grid(Opcode.CONV_WU),
+            tag={"affine": normalises, "relu": self.any_flag(Flag.X_RELU)},
+        )
+        return [
+            (self.is_any(Opcode.CONV_FP, Opcode.CONV_BP), weights),
+            (
+                is_wu & normalises,
+                self.coefficients(d.stationary_coefficients_base, tile.in_block),
+            ),
+            (is_wu, x),
         ]
-        with m.If(self.passes(Opcode.CONV_WU)):
-            self.fill(
-                m,
-                base=d.stationary_base,
-                terms=[
-                    (tile.image0, outer),
-                    (tile.in_block, block),
-                    (tile.rows.big0, row),
-                    (tile.cols.big0, config.vector_bytes),
-                ],
-                levels=[(tile.images, outer), (tile.rows.big, row)],
-                beats=self.vectors(tile.cols.big),
+
+
+class SideMap(_PortMap):
+    """What the epilogue needs beside a finished tile.
+
+    Ahead of each block the bias, gamma or coefficient record; then the mask tensor, y, or both in
+    turn vector by vector. WU with UPDATE: weights and momentum as they are written.
+    """
+
+    def boxes(self, out_block):
+        d, is_wu = self.descriptor, self.is_wu
+        bias, masks, update = (
+            self.any_flag(flag) & enabled
+            for flag, enabled in (
+                (Flag.BIAS, ~is_wu),
+                (Flag.SIDE_MASK, ~is_wu),
+                (Flag.UPDATE, is_wu),
             )
-        with m.Else():
-            self.fill(
-                m,
-                base=d.stationary_base,
-                terms=[(tile.out_block0, outer), (tile.in_block, block)],
-                levels=[
-                    (d.kernel_rows, d.kernel_cols * config.block_bytes),
-                    (d.kernel_cols, config.block_bytes),
-                    (tile.out_blocks, outer),
-                ],
-                beats=self.vectors(Const(config.group, 6)),
-            )
-        return m
+        )
+        sums = self.sums_gradient
+        gamma = self.any_flag(Flag.STATISTICS) & self.any_flag(Flag.POOL)
+        vectors = Mux(sums, COEFFICIENT_VECTORS, 1)
+        given = (self.strides("side"), out_block, self.result_grid)
+        return [
+            (
+                bias | gamma | sums,
+                self.record(d.bias_base, out_block, d.bias_block_stride, self.vectors(vectors)),
+            ),
+            (masks ^ sums, self.tensor(Mux(masks, d.side_base, d.norm_base), *given)),
+            (masks & sums, self.tensor(d.side_base, *given, copies=d.norm_base - d.side_base)),
+            *self.weights(update, out_block),
+            (update & self.updates_bias, self.weights_bias(out_block)),
+        ]
+
+
+class AuxiliaryMap(_PortMap):
+    """The second operand of the epilogue: the addend (ADD) or the windows (UNPOOL)."""
+
+    def boxes(self, out_block):
+        base = self.descriptor.auxiliary_base
+        given = (base, self.strides("auxiliary"), out_block, self.result_grid)
+        return [
+            (self.any_flag(Flag.ADD), self.tensor(*given)),
+            (self.any_flag(Flag.UNPOOL), self.windows(*given)),
+        ]
 
 
 class OutputMap(_PortMap):
-    """The result, as the writer stores it; with ``side`` the operand the epilogue needs beside it.
+    """The results in the order of the drain, and behind each block its statistics record."""
 
-    Both walk the out blocks of a finished tile in the order of the drain, so one component with two
-    sets of base addresses serves both ports and they cannot disagree.
-
-    Parameters
-    ----------
-    config : CoreConfig
-    side : bool
-        Generate the side reads instead of the writes: the bias vector ahead of a block (FP), the
-        side tensor (SIDE_MASK, SIDE_ADD, UNPOOL), weights and momentum (UPDATE).
-    """
-
-    def __init__(self, config, *, side):
-        self.side = side
-        super().__init__(config)
-
-    def elaborate(self, platform):
-        m = Module()
-        d, tile, config = self.descriptor, self.i.payload, self.config
-        flags = d.flags
-        vector = config.vector_bytes
-        is_wu = self.passes(Opcode.CONV_WU)
-        is_bp = self.passes(Opcode.CONV_BP)
-        update, momentum = flags[Flag.UPDATE], flags[Flag.MOMENTUM]
-        base, image, block, row = (
-            (d.side_base, d.side_image_stride, d.side_block_stride, d.side_row_stride)
-            if self.side
-            else (d.output_base, d.output_image_stride, d.output_block_stride, d.output_row_stride)
+    def boxes(self, out_block):
+        d, is_wu = self.descriptor, self.is_wu
+        unpools, pools = self.any_flag(Flag.UNPOOL), self.any_flag(Flag.POOL)
+        given = (d.output_base, self.strides("output"), out_block)
+        pooled = [(first >> pools, count >> pools) for first, count in self.result_grid]
+        beats = self.config.vector_beats + 2 * PARTIAL_BEATS
+        statistics = self.record(
+            d.statistics_base, out_block, beats * self.config.beat_bytes, beats
         )
-        if self.side:
-            has_tensor = Mux(
-                is_wu,
-                update,
-                flags[Flag.SIDE_MASK] | flags[Flag.SIDE_ADD] | flags[Flag.UNPOOL],
-            )
-            # FP fetches the bias ahead of the block, WU updates it behind the block's weights.
-            bias_first = flags[Flag.BIAS] & ~is_wu
-            bias_last = flags[Flag.BIAS] & is_wu & update & (tile.in_block == 0)
-        else:
-            has_tensor = Const(1)
-            bias_first = Const(0)
-            bias_last = flags[Flag.BIAS] & is_wu & (tile.in_block == 0)
-
-        offset = Signal(TILE_BITS)
-        out_block = Signal(TILE_BITS)
-        m.d.comb += out_block.eq(tile.out_block0 + offset)
-        # Weights and momentum alternate vector by vector: the second lies a fixed distance away.
-        copies = Mux(update & momentum, 2, 1)
-
-        def fill_bias():
-            self.fill(
-                m,
-                base=d.bias_base,
-                terms=[(out_block, vector)],
-                levels=[(Mux(is_wu, copies, 1), d.bias_momentum_base - d.bias_base)],
-                beats=self.vectors(Const(1, 1)),
-            )
-
-        def fill_tensor():
-            rows, cols = (
-                (Mux(is_bp, axis.big0, axis.small0), Mux(is_bp, axis.big, axis.small))
-                for axis in (tile.rows, tile.cols)
-            )
-            with m.If(is_wu):
-                self.fill(
-                    m,
-                    base=d.output_base,
-                    terms=[
-                        (out_block, d.output_block_stride),
-                        (tile.in_block, d.output_image_stride),
-                    ],
-                    levels=[
-                        (Mux(copies == 2, weight_vectors, 1), vector),
-                        (copies, d.side_base - d.output_base),
-                    ],
-                    beats=self.vectors(Mux(copies == 2, 1, weight_vectors)),
-                )
-            with m.Elif(flags[Flag.UNPOOL]):
-                # 2x2 windows: two runs of two vectors, a row apart.
-                self.fill(
-                    m,
-                    base=base,
-                    terms=[
-                        (tile.image0, image),
-                        (out_block, block),
-                        (rows[0] << 1, row),
-                        (cols[0] << 1, vector),
-                    ],
-                    levels=[
-                        (tile.images, image),
-                        (rows[1], row << 1),
-                        (cols[1], 2 * vector),
-                        (2, row),
-                    ],
-                    beats=self.vectors(Const(2, 2)),
-                )
-            with m.Else():
-                # Pooled output has half the rows and columns; a side operand never comes with it.
-                shift = Const(0) if self.side else flags[Flag.POOL]
-                self.fill(
-                    m,
-                    base=base,
-                    terms=[
-                        (tile.image0, image),
-                        (out_block, block),
-                        (rows[0] >> shift, row),
-                        (cols[0] >> shift, vector),
-                    ],
-                    levels=[(tile.images, image), (rows[1] >> shift, row)],
-                    beats=self.vectors(cols[1] >> shift),
-                )
-
-        weight_vectors = Signal(TILE_BITS)
-        taps = Signal(8)
-        m.d.comb += [
-            taps.eq(d.kernel_rows * d.kernel_cols),
-            weight_vectors.eq(taps << ceil_log2(config.group)),
+        return [
+            *self.weights(is_wu, out_block),
+            (self.updates_bias, self.weights_bias(out_block)),
+            (~is_wu & ~unpools, self.tensor(*given, pooled)),
+            (~is_wu & unpools, self.windows(*given, self.result_grid)),
+            (self.any_flag(Flag.STATISTICS, Flag.SUMS) & self.tile.group_last, statistics),
         ]
 
-        def next_block():
-            with m.If(offset == tile.out_blocks - 1):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += offset.eq(0)
-            with m.Else():
-                m.d.sync += offset.eq(offset + 1)
 
-        with m.FSM():
-            with m.State("FIRST"):
-                with m.If(self.i.valid):
-                    with m.If(bias_first):
-                        fill_bias()
-                        m.d.comb += self.o.valid.eq(1)
-                    with m.If(self.o.ready | ~bias_first):
-                        m.next = "TENSOR"
-            with m.State("TENSOR"):
-                fill_tensor()
-                m.d.comb += self.o.valid.eq(has_tensor)
-                with m.If(self.o.ready | ~has_tensor):
-                    m.next = "LAST"
-            with m.State("LAST"):
-                with m.If(bias_last):
-                    fill_bias()
-                    m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready | ~bias_last):
-                    next_block()
-                    m.next = "FIRST"
-        return m
+class SecondMap(_PortMap):
+    """The second output: results before pooling (KEEP), or X as the array sees it (TEE).
+
+    Takes every step; KEEP writes in the last steps of a reduction. Runs of TEE have that tag.
+    """
+
+    def repeats(self):
+        return Mux(self.any_flag(Flag.KEEP), self.tile.out_blocks, 1)
+
+    def boxes(self, out_block):
+        d = self.descriptor
+        kept = self.windows(
+            d.second_base, self.strides("second"), out_block, self.result_grid, halved=True
+        )
+        return [
+            (self.any_flag(Flag.KEEP) & self.tile.last, kept),
+            # There is no TEE in WU.
+            self.streamed(self.tees, d.second_base, out_block, tag={"tee": 1})[0],
+        ]

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..memory.axi import RunLayout
+from ..memory.axi import RunLayout, RunTag
 from .loop_nest import LoopNest
 from .tile import TILE_BITS
 
@@ -23,8 +23,9 @@ def request_layout(*, address_bits):
         Four nested loops (outermost first) of ``count`` runs ``stride`` bytes apart.
     beats
         Bus beats of one run. 0, or a zero count on any level, makes an empty request.
-    mark
-        Tag the last run of the innermost loop (an array row of the WU stream ends there).
+    tag
+        Tag of the runs; ``mark`` only on the last run of the innermost loop (an array row of the
+        WU stream ends there).
     """
     address = unsigned(address_bits)
     pair = data.StructLayout({"index": unsigned(TILE_BITS), "stride": address})
@@ -35,7 +36,7 @@ def request_layout(*, address_bits):
             "term": data.ArrayLayout(pair, TERMS),
             "level": data.ArrayLayout(level, LEVELS),
             "beats": unsigned(TILE_BITS),
-            "mark": 1,
+            "tag": RunTag(),
         }
     )
 
@@ -49,7 +50,6 @@ class RunGenerator(wiring.Component):
     -------
     i : In(stream of request_layout)
     o : Out(stream of RunLayout)
-        ``tag[0]`` carries the request's mark.
     idle : Out(1)
         No request is held.
     """
@@ -116,7 +116,8 @@ class RunGenerator(wiring.Component):
                     self.o.valid.eq(1),
                     self.o.payload.address.eq(nest.address.a0),
                     self.o.payload.beats.eq(request.beats),
-                    self.o.payload.tag.eq(request.mark & nest.last[LEVELS - 1]),
+                    self.o.payload.tag.eq(request.tag),
+                    self.o.payload.tag.mark.eq(request.tag.mark & nest.last[LEVELS - 1]),
                     nest.advance.eq(self.o.ready),
                 ]
                 with m.If(self.o.ready & nest.last[0]):

@@ -1,6 +1,6 @@
 """Sweep sequencer: lists the sweeps of a tile step, tap by tap."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 from ..control.descriptor import descriptor_layout
 from ..isa import Flag, Opcode
 from ..records import pack
-from .sweep import LoadOp, load_layout, sweep_layout
+from .sweep import STEP_BITS, LoadOp, end_layout, load_layout, sweep_layout
 from .tap_range import TapRange, tap_layout
 from .tile import TILE_BITS, tile_layout
 
@@ -32,9 +32,12 @@ class SweepSequencer(wiring.Component):
     Members
     -------
     descriptor : In(descriptor_layout)
+        Of the tile at ``i``.
     i : In(stream of tile_layout)
     load : Out(stream of load_layout)
     sweep : Out(stream of sweep_layout)
+    load_end, sweep_end : Out(stream of end_layout)
+        Ends of steps: an end shows no earlier than the records of its step.
     """
 
     def __init__(self, config):
@@ -45,6 +48,8 @@ class SweepSequencer(wiring.Component):
                 "i": In(stream.Signature(tile_layout())),
                 "load": Out(stream.Signature(load_layout())),
                 "sweep": Out(stream.Signature(sweep_layout())),
+                "load_end": Out(stream.Signature(end_layout())),
+                "sweep_end": Out(stream.Signature(end_layout())),
             }
         )
 
@@ -53,18 +58,23 @@ class SweepSequencer(wiring.Component):
         d, tile = self.descriptor, self.i.payload
         group = self.config.group
         group_bits = ceil_log2(group)
-        is_bp = d.opcode == Opcode.CONV_BP
+        is_pass_bp = d.opcode == Opcode.PASS_BP
+        is_bp = (d.opcode == Opcode.CONV_BP) | is_pass_bp
         is_wu = d.opcode == Opcode.CONV_WU
-        is_pass = d.opcode == Opcode.PASS
+        is_pass = (d.opcode == Opcode.PASS) | is_pass_bp
 
         load = Signal(load_layout())
         load_valid = Signal()
         sweep_valid = Signal()
+        end_valid = Signal()
+        step = Signal(STEP_BITS)
         room = Signal()
         queues = {}
         for name, layout, valid, port in (
             ("load", load_layout(), load_valid, self.load),
             ("sweep", sweep_layout(), sweep_valid, self.sweep),
+            ("load_end", end_layout(), end_valid, self.load_end),
+            ("sweep_end", end_layout(), end_valid, self.sweep_end),
         ):
             queues[name] = queue = SyncFIFO(width=layout.size, depth=_QUEUE)
             m.submodules[f"{name}_queue"] = queue
@@ -76,8 +86,14 @@ class SweepSequencer(wiring.Component):
             ]
         m.d.comb += [
             queues["load"].w_data.eq(load),
-            room.eq(queues["load"].w_rdy & queues["sweep"].w_rdy),
+            room.eq(Cat(queue.w_rdy for queue in queues.values()).all()),
         ]
+        for name, release in (
+            ("load_end", tile.stationary_vectors),
+            ("sweep_end", tile.stream_vectors),
+        ):
+            end = {"release": release, "commit": tile.last}
+            m.d.comb += queues[name].w_data.eq(pack(end_layout(), end))
 
         # -- bounds of the current tap -------------------------------------------------------------
         tap_row = Signal(4)
@@ -126,6 +142,9 @@ class SweepSequencer(wiring.Component):
             load.row_stride.eq(big_step),
             load.image_stride.eq(tile.big_area),
             load.col_stride.eq(d.stride_cols),
+            load.step.eq(step),
+            load.columns.eq(is_bp),
+            load.scale.eq(d.scale),
         ]
         by_groups = {
             "start": {"a0": Mux(bias_tap, 0, small_row), "a1": tap_offset},
@@ -156,15 +175,13 @@ class SweepSequencer(wiring.Component):
             ],
         }
         nest = sweep_layout()["nest"].shape
-        ends = Signal()
         sweep = pack(
             sweep_layout(),
             {
                 "nest": Mux(is_wu, pack(nest, by_groups), pack(nest, by_pixels)),
                 "swap_inner": is_wu,
-                "end": ends,
-                "commit": tile.last,
-                "release": tile.stream_vectors,
+                "step": step,
+                "slot": tile.slot,
             },
         )
         m.d.comb += queues["sweep"].w_data.eq(sweep)
@@ -232,14 +249,9 @@ class SweepSequencer(wiring.Component):
                         with m.If(bias_tap | (last_col & last_row & ~wants_bias)):
                             m.next = "END"
             with m.State("END"):
-                m.d.comb += [
-                    load.op.eq(LoadOp.RELEASE),
-                    load.offset.eq(tile.stationary_vectors),
-                    load_valid.eq(room & is_wu),
-                    ends.eq(1),
-                    sweep_valid.eq(room),
-                ]
+                m.d.comb += end_valid.eq(room)
                 with m.If(room):
                     m.d.comb += self.i.ready.eq(1)
+                    m.d.sync += step.eq(step + 1)
                     m.next = "IDLE"
         return m

@@ -36,6 +36,10 @@ def tile_layout():
         First and last step of a reduction.
     final
         Last step of the descriptor.
+    slot
+        Which of the two descriptors in flight the step belongs to.
+    group_first, group_last
+        Not WU: first and last tile that computes these out blocks.
     small_area, big_area
         Vectors of one image of the tile on either grid (``small_area`` is not set for WU).
     groups
@@ -60,6 +64,9 @@ def tile_layout():
             "first": 1,
             "last": 1,
             "final": 1,
+            "slot": 1,
+            "group_first": 1,
+            "group_last": 1,
             "small_area": number,
             "big_area": number,
             "groups": number,

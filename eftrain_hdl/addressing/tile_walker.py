@@ -27,8 +27,10 @@ class TileWalker(wiring.Component):
     -------
     descriptor : In(descriptor_layout)
         Stable from ``start`` to the last record taken.
+    slot : In(1)
+        Goes into every record, likewise.
     start : In(1)
-        Pulse.
+        Pulse, while not ``busy``.
     o : Out(stream of tile_layout)
     busy : Out(1)
         High until the last record has been taken.
@@ -42,6 +44,7 @@ class TileWalker(wiring.Component):
         super().__init__(
             {
                 "descriptor": In(descriptor_layout()),
+                "slot": In(1),
                 "start": In(1),
                 "o": Out(stream.Signature(tile_layout())),
                 "busy": Out(1),
@@ -54,9 +57,8 @@ class TileWalker(wiring.Component):
         config, d = self.config, self.descriptor
         tile = Signal(tile_layout())
         group_bits = ceil_log2(config.group)
-        is_bp = d.opcode == Opcode.CONV_BP
+        is_bp = (d.opcode == Opcode.CONV_BP) | (d.opcode == Opcode.PASS_BP)
         is_wu = d.opcode == Opcode.CONV_WU
-        reduces_blocks = is_bp | (d.opcode == Opcode.CONV_FP)
 
         # -- the six counters, outermost first -----------------------------------------------------
         out_block0 = Signal(TILE_BITS)
@@ -74,7 +76,8 @@ class TileWalker(wiring.Component):
             (image0, d.tile_images, d.images),
             (row0, d.tile_rows, grid_rows),
             (col0, d.tile_cols, grid_cols),
-            (in_block, one, Mux(reduces_blocks, d.in_blocks, 1)),
+            # PASS and PASS_BP have one.
+            (in_block, one, Mux(is_wu, 1, d.in_blocks)),
         ]
         following = [Signal(TILE_BITS + 1, name=f"following{i}") for i in range(6)]
         done = [Signal(name=f"done{i}") for i in range(6)]
@@ -82,6 +85,8 @@ class TileWalker(wiring.Component):
             m.d.comb += nxt.eq(counter + step)
             m.d.comb += is_done.eq(nxt >= end)
         pixels_done = done[2] & done[3] & done[4]
+        pixels_start = Signal()
+        m.d.comb += pixels_start.eq((image0 == 0) & (row0 == 0) & (col0 == 0))
 
         # -- one axis at a time: ranges on both grids ----------------------------------------------
         on_cols = Signal()
@@ -173,7 +178,7 @@ class TileWalker(wiring.Component):
         last = Signal()
         with m.If(is_wu):
             m.d.comb += [
-                first.eq((image0 == 0) & (row0 == 0) & (col0 == 0)),
+                first.eq(pixels_start),
                 last.eq(pixels_done),
             ]
         with m.Else():
@@ -186,6 +191,9 @@ class TileWalker(wiring.Component):
             self.o.payload.first.eq(first),
             self.o.payload.last.eq(last),
             self.o.payload.final.eq(all_done),
+            self.o.payload.slot.eq(self.slot),
+            self.o.payload.group_first.eq(pixels_start),
+            self.o.payload.group_last.eq(pixels_done),
             self.o.payload.in_block.eq(Mux(is_wu, other_block, in_block)),
         ]
 

@@ -10,32 +10,59 @@ from .descriptor import descriptor_layout
 
 __all__ = ["ADDRESSES_USED", "DescriptorChecker"]
 
-CONVOLUTIONS = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU)
-GRIDDED = (*CONVOLUTIONS, Opcode.PASS)
-SIDE_FLAGS = (Flag.SIDE_MASK, Flag.SIDE_ADD, Flag.UNPOOL)
+MAPPED = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.PASS, Opcode.PASS_BP)
+"""Opcodes whose result is a feature map."""
+GRIDDED = (*MAPPED, Opcode.CONV_WU)
+BIG_GRID = (Opcode.CONV_BP, Opcode.PASS_BP)
+"""Opcodes that iterate over the big grid."""
+ONE_BLOCK = (Opcode.PASS, Opcode.PASS_BP)
+
+_GRID = ("base", "image_stride", "block_stride", "row_stride")
 
 
-def _addresses(port, *parts):
+def _addresses(port, parts=_GRID):
     return tuple(f"{port}_{part}" for part in parts)
 
 
+def _with(*flags, but=()):
+    """All of ``flags`` and none of ``but``."""
+    return dict.fromkeys(flags, 1) | dict.fromkeys(but, 0)
+
+
 def _used():
-    """``(opcode, flags, fields)``: fields that hold addresses or strides, and the flags of which
-    one must be set for that (none: always)."""
-    grid = ("base", "image_stride", "block_stride", "row_stride")
-    blocks = grid[:3]
+    """``(opcode, alternatives, fields)``: fields that hold addresses or strides, and when: if all
+    flags of one of the alternatives are as it says."""
+    always = (_with(),)
+    statistics = (_with(Flag.STATISTICS),)
+    for opcode in MAPPED:
+        yield opcode, always, _addresses("stream") + _addresses("output")
+        yield opcode, (_with(Flag.ADD), _with(Flag.UNPOOL)), _addresses("auxiliary")
+        yield opcode, (*statistics, _with(Flag.SUMS)), ("statistics_base",)
     for opcode in (Opcode.CONV_FP, Opcode.CONV_BP):
-        yield opcode, (), _addresses("stationary", *blocks)
-    for opcode in (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.PASS):
-        yield opcode, (), _addresses("stream", *grid) + _addresses("output", *grid)
-        yield opcode, SIDE_FLAGS, _addresses("side", *grid)
-    yield Opcode.CONV_FP, (Flag.BIAS,), ("bias_base",)
-    yield Opcode.CONV_WU, (), _addresses("stream", *grid) + _addresses("stationary", *grid)
-    yield Opcode.CONV_WU, (), _addresses("output", *blocks)
-    yield Opcode.CONV_WU, (Flag.MOMENTUM,), ("side_base", "bias_momentum_base")
-    yield Opcode.CONV_WU, (Flag.BIAS,), ("bias_base",)
-    yield Opcode.LOSS, (), ("stream_base", "side_base", "bias_base")
-    yield Opcode.LOSS, (Flag.GRADIENT,), ("output_base",)
+        yield opcode, always, _addresses("stationary", _GRID[:3])
+    for opcode in (Opcode.CONV_BP, Opcode.PASS, Opcode.PASS_BP):
+        yield opcode, statistics, ("norm_base", "bias_base", "bias_block_stride")
+        yield opcode, (_with(Flag.SIDE_MASK),), ("side_base",)
+        yield opcode, (_with(Flag.SIDE_MASK), *statistics), _addresses("side", _GRID[1:])
+    bias = (_with(Flag.BIAS), _with(Flag.STATISTICS, Flag.POOL))
+    yield Opcode.CONV_FP, bias, ("bias_base", "bias_block_stride")
+    for opcode in (Opcode.CONV_FP, Opcode.PASS):
+        yield opcode, (_with(Flag.NORM_X),), ("stream_coefficients_base",)
+        yield opcode, (_with(Flag.X_PAIR),), ("companion_base",)
+        yield opcode, (_with(Flag.TEE),), ("second_base",)
+        yield opcode, (_with(Flag.KEEP),), _addresses("second")
+    for opcode in (Opcode.CONV_BP, Opcode.CONV_WU):
+        yield opcode, (_with(Flag.NORM_DY),), ("stream_coefficients_base", "companion_base")
+    yield Opcode.CONV_WU, always, _addresses("stream") + _addresses("stationary")
+    yield Opcode.CONV_WU, always, _addresses("output", _GRID[:3])
+    yield Opcode.CONV_WU, (_with(Flag.NORM_X),), ("stationary_coefficients_base",)
+    yield Opcode.CONV_WU, (_with(Flag.MOMENTUM),), ("side_base", "bias_momentum_base")
+    yield Opcode.CONV_WU, (_with(Flag.BIAS),), ("bias_base",)
+    yield Opcode.LOSS, always, ("stream_base", "side_base", "bias_base")
+    yield Opcode.LOSS, (_with(Flag.GRADIENT),), ("output_base",)
+    yield Opcode.NORM, always, ("parameters_base", "coefficients_base")
+    yield Opcode.NORM, (_with(but=(Flag.FROZEN,)),), ("statistics_base",)
+    yield Opcode.NORM, (_with(Flag.X_PAIR),), ("pair_base",)
 
 
 ADDRESSES_USED = tuple(_used())
@@ -94,7 +121,11 @@ class DescriptorChecker(wiring.Component):
         for axis in ("rows", "cols"):
             iteration[axis] = Signal(16, name=f"iteration_{axis}")
             m.d.sync += iteration[axis].eq(
-                Mux(d.opcode == Opcode.CONV_BP, d[f"big_{axis}"], d[f"small_{axis}"])
+                Mux(
+                    Cat(d.opcode == op for op in BIG_GRID).any(),
+                    d[f"big_{axis}"],
+                    d[f"small_{axis}"],
+                )
             )
 
         # Stage 2: one bit a rule. Rules of one code are joined in stage 3.
@@ -113,6 +144,14 @@ class DescriptorChecker(wiring.Component):
             rule(ErrorCode.ILLEGAL_FLAGS, known[op] & illegal.any(), op.name.lower())
         exclusive = Cat(flags[a] & flags[b] for a, b in isa.EXCLUSIVE_FLAGS).any()
         rule(ErrorCode.ILLEGAL_FLAGS, exclusive, "pair")
+        alone = Cat(flags[a] & ~flags[b] for a, b in isa.REQUIRED_FLAGS).any()
+        rule(ErrorCode.ILLEGAL_FLAGS, alone, "alone")
+        for op, pairs in isa.EXCLUSIVE_FLAGS_OF.items():
+            both = Cat(flags[a] & flags[b] for a, b in pairs).any()
+            rule(ErrorCode.ILLEGAL_FLAGS, known[op] & both, f"{op.name.lower()}_pair")
+        for op, pairs in isa.REQUIRED_FLAGS_OF.items():
+            alone = Cat(flags[a] & ~flags[b] for a, b in pairs).any()
+            rule(ErrorCode.ILLEGAL_FLAGS, known[op] & alone, f"{op.name.lower()}_alone")
         halves = (d.tile_rows, d.tile_cols, d.small_rows, d.small_cols)
         odd = Cat(size[0] for size in halves).any()
         rule(ErrorCode.ILLEGAL_FLAGS, any_of(GRIDDED) & flags[Flag.POOL] & odd, "pool_of_odd")
@@ -127,6 +166,7 @@ class DescriptorChecker(wiring.Component):
             rule(ErrorCode.ZERO_DIMENSION, any_of(GRIDDED) & (d[size] == 0), size)
         rule(ErrorCode.ZERO_DIMENSION, any_of((*GRIDDED, Opcode.LOSS)) & (d.images == 0), "images")
         rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOSS] & (d.classes == 0), "classes")
+        rule(ErrorCode.ZERO_DIMENSION, known[Opcode.NORM] & (d.out_blocks == 0), "norm_blocks")
         rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOOP] & (d["count"] == 0), "count")
 
         too_large = ErrorCode.OVERSIZED_DIMENSION
@@ -140,18 +180,24 @@ class DescriptorChecker(wiring.Component):
         rule(too_large, gridded & (d.tile_images > d.images), "tile_images")
         rule(too_large, gridded & (d.tile_out_blocks > d.out_blocks), "tile_out_blocks")
         one_block = (d.tile_out_blocks == 1) & (d.in_blocks == 1)
-        rule(too_large, known[Opcode.PASS] & ~one_block, "pass_blocks")
+        rule(too_large, any_of(ONE_BLOCK) & ~one_block, "pass_blocks")
+        many_blocks = d.tile_out_blocks > isa.MAX_STATISTICS_BLOCKS
+        sums = flags[Flag.STATISTICS] | flags[Flag.SUMS]
+        rule(too_large, any_of(MAPPED) & sums & many_blocks, "statistics_blocks")
         rule(too_large, known[Opcode.LOSS] & (d.classes > self._max_classes), "classes")
         for axis in ("rows", "cols"):
             rule(too_large, self._beyond_big(m, d, axis) & gridded, f"small_{axis}")
 
         low_bits = isa.ALIGNMENT.bit_length() - 1
-        for i, (op, needed, fields) in enumerate(ADDRESSES_USED):
-            applies = known[op]
-            if needed:
-                applies = applies & Cat(flags[flag] for flag in needed).any()
+        for i, (op, alternatives, fields) in enumerate(ADDRESSES_USED):
+            used = Cat(
+                Cat(1, *(flags[flag] == bit for flag, bit in wanted.items())).all()
+                for wanted in alternatives
+            ).any()
             low = Cat(d[field][:low_bits] for field in fields)
-            rule(ErrorCode.MISALIGNED_ADDRESS, applies & low.any(), f"{op.name.lower()}_{i}")
+            rule(
+                ErrorCode.MISALIGNED_ADDRESS, known[op] & used & low.any(), f"{op.name.lower()}_{i}"
+            )
 
         # Stages 3 and 4.
         joined = {}

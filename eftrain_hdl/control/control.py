@@ -15,12 +15,12 @@ from .supervisor import Supervisor
 
 __all__ = ["Control"]
 
+REASONS = {name.lower(): name for name in isa.STALLS if name != "STALL_CONTROL"}
+"""Event inputs that say why no vector entered the array, and the registers that count them."""
+
 COUNTED = {
     "active": "ACTIVE",
-    "stall_stream": "STALL_STREAM",
-    "stall_stationary": "STALL_STATIONARY",
-    "stall_accumulator": "STALL_ACCUMULATOR",
-    "stall_hazard": "STALL_HAZARD",
+    **REASONS,
     "beat_stationary": "BEATS_STATIONARY",
     "beat_stream": "BEATS_STREAM",
     "beat_side": "BEATS_SIDE",
@@ -29,6 +29,25 @@ COUNTED = {
 """Event inputs and the registers that count them."""
 
 EVENTS = (*COUNTED, "nonfinite", "result_written")
+
+COUNTERS = {
+    "CYCLES": 64,
+    "ACTIVE": 64,
+    **dict.fromkeys([*isa.STALLS, *(n for n in COUNTED.values() if n.startswith("BEATS"))], 32),
+}
+"""All counters and their widths."""
+
+WHERE = ("CURRENT", "READ", "COMPUTE", "DRAIN")
+"""Registers ``*_DESCRIPTOR``: where the program stands."""
+
+
+def latched_registers():
+    """What a read of CYCLES_LOW latches, so that it belongs together."""
+    wide = [name for name, width in COUNTERS.items() if width == 64]
+    names = [f"{name}_{half}" for name in wide for half in ("LOW", "HIGH")]
+    names.remove("CYCLES_LOW")
+    names += [name for name in COUNTERS if name not in wide]
+    return {"CYCLES_LOW": (*names, *(f"{name}_DESCRIPTOR" for name in WHERE))}
 
 
 def register_constants(config):
@@ -65,15 +84,26 @@ class Control(wiring.Component):
         High while an enabled event is in IRQ_STATUS.
     fetch_run, fetch_beats
         To and from the reader of descriptors; ``fetch_beats`` is always accepted.
-    descriptor : Out(descriptor_layout())
-        What to execute, with resolved addresses; constant from ``start`` to ``done``.
-    start : Out(1)
-        Pulse: execute ``descriptor``, which is legal as far as :class:`DescriptorChecker` can tell.
+    descriptors : Out(data.ArrayLayout(descriptor_layout(), 2))
+        What to execute, with resolved addresses, in two slots that take turns; constant from
+        ``start`` to ``done``.
+    start, start_slot : Out(1)
+        Pulse: execute the descriptor of that slot, which is legal as far as
+        :class:`DescriptorChecker` can tell. LOSS and NORM start when nothing else is in flight, and
+        nothing else starts before they are done.
+    oldest : Out(1)
+        Slot of the oldest descriptor in flight.
     done : In(1)
-        Pulse: executed, every write acknowledged.
-    unit_error : In(data.ArrayLayout(8, 7))
+        Pulse: the oldest descriptor is executed, every write acknowledged.
+    waiting : Out(1)
+        The next descriptor, or END, waits for those in flight.
+    reads_newer, computes_newer : In(1)
+        The tile walker, or the array, has come to the newer of two descriptors in flight.
+    unit_error : In(data.ArrayLayout(8, len(ErrorUnit)))
         By :class:`isa.ErrorUnit`, an :class:`isa.ErrorCode` or 0, held until ``datapath_reset``.
         A unit that has an error must not pulse ``done`` any more.
+    unit_newer : In(len(ErrorUnit))
+        The error belongs to the newer of two descriptors in flight.
     halt : Out(1)
         To every bus master: finish what is open, start nothing.
     masters_idle : In(1)
@@ -88,7 +118,8 @@ class Control(wiring.Component):
     record : Out(32)
         Number of the next result record, from 1; up to date in the cycle after ``result_written``.
     active, stall_*, beat_* : In(1)
-        Events, counted in the cycles they are high while a program runs.
+        Events, counted in the cycles they are high while a program runs. At most one of ``active``
+        and ``stall_*`` is high; STALL_CONTROL counts the cycles without any.
     nonfinite, result_written : In(1)
         Events, see STATUS and RESULTS.
     """
@@ -102,10 +133,16 @@ class Control(wiring.Component):
                 "irq": Out(1),
                 "fetch_run": Out(stream.Signature(RunLayout())),
                 "fetch_beats": In(stream.Signature(BeatLayout())),
-                "descriptor": Out(descriptor_layout()),
+                "descriptors": Out(data.ArrayLayout(descriptor_layout(), 2)),
                 "start": Out(1),
+                "start_slot": Out(1),
+                "oldest": Out(1),
                 "done": In(1),
+                "waiting": Out(1),
+                "reads_newer": In(1),
+                "computes_newer": In(1),
                 "unit_error": In(data.ArrayLayout(8, len(isa.ErrorUnit))),
+                "unit_newer": In(len(isa.ErrorUnit)),
                 "halt": Out(1),
                 "masters_idle": In(1),
                 "datapath_reset": Out(1),
@@ -120,7 +157,7 @@ class Control(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.registers = registers = RegisterBlock(
-            constants=register_constants(self._config)
+            constants=register_constants(self._config), latched=latched_registers()
         )
         m.submodules.supervisor = supervisor = Supervisor()
         program = Program(max_classes=self._config.max_classes)
@@ -135,8 +172,11 @@ class Control(wiring.Component):
         fetching = self.fetch_beats.valid & self.fetch_beats.ready
         beats = Cat(getattr(self, name) for name in COUNTED if name.startswith("beat")).any()
         m.d.comb += [
-            self.descriptor.eq(program.descriptor),
+            self.descriptors.eq(program.descriptors),
             self.start.eq(program.start & supervisor.running),
+            self.start_slot.eq(program.start_slot),
+            self.oldest.eq(program.oldest),
+            self.waiting.eq(program.waiting),
             program.done.eq(self.done),
             program.begin.eq(supervisor.begin),
             supervisor.start.eq(registers.control.written.start),
@@ -145,7 +185,9 @@ class Control(wiring.Component):
             supervisor.program_error.eq(program.error),
             supervisor.program_index.eq(program.index),
             supervisor.current.eq(program.current),
+            supervisor.newer.eq(program.newer),
             supervisor.unit_error.eq(self.unit_error),
+            supervisor.unit_newer.eq(self.unit_newer),
             supervisor.progress.eq(beats | self.active | fetching),
             supervisor.watchdog.eq(registers.watchdog.value),
             supervisor.masters_idle.eq(self.masters_idle),
@@ -174,23 +216,22 @@ class Control(wiring.Component):
         ]
 
     def _count(self, m, registers, supervisor):
-        widths = {"cycles": 64, **dict.fromkeys(COUNTED, 32), "active": 64}
+        widths = {name.lower(): width for name, width in COUNTERS.items()}
         m.submodules.counters = counters = EventCounters(widths)
-        events, counts = counters.events, counters.counts
-        m.d.comb += [counters.clear.eq(supervisor.begin), events.cycles.eq(supervisor.running)]
-        for name in widths:
-            if name != "cycles":
-                m.d.comb += getattr(events, name).eq(getattr(self, name) & supervisor.running)
-        for name, register in {"cycles": "CYCLES", **COUNTED}.items():
-            count = getattr(counts, name)
-            register = register.lower()
-            if widths[name] == 64:
+        events = {register.lower(): getattr(self, name) for name, register in COUNTED.items()}
+        explained = Cat(self.active, *(getattr(self, name) for name in REASONS)).any()
+        events |= {"cycles": 1, "stall_control": ~explained}
+        m.d.comb += counters.clear.eq(supervisor.begin)
+        for name, width in widths.items():
+            count = getattr(counters.counts, name)
+            m.d.comb += getattr(counters.events, name).eq(events[name] & supervisor.running)
+            if width == 64:
                 m.d.comb += [
-                    getattr(registers, f"{register}_low").value.eq(count[:32]),
-                    getattr(registers, f"{register}_high").value.eq(count[32:]),
+                    getattr(registers, f"{name}_low").value.eq(count[:32]),
+                    getattr(registers, f"{name}_high").value.eq(count[32:]),
                 ]
             else:
-                m.d.comb += getattr(registers, register).value.eq(count)
+                m.d.comb += getattr(registers, name).value.eq(count)
 
         # Not among the counters, which are late: the next LOSS may start in the next cycle.
         results = registers.results.value
@@ -205,8 +246,16 @@ class Control(wiring.Component):
         m.d.sync += nonfinite.eq(
             ~supervisor.begin & (nonfinite | (self.nonfinite & supervisor.running))
         )
-        current = Signal(32)
-        m.d.sync += current.eq(Mux(supervisor.running, program.current, current))
+        for name, is_newer in (
+            ("current", 0),
+            ("read", self.reads_newer),
+            ("compute", self.computes_newer),
+            ("drain", 0),
+        ):
+            index = Signal(32, name=f"{name}_index")
+            with m.If(supervisor.running):
+                m.d.sync += index.eq(Mux(is_newer, program.newer, program.current))
+            m.d.comb += getattr(registers, f"{name}_descriptor").value.eq(index)
         m.d.comb += [
             status.busy.eq(supervisor.busy),
             status.done.eq(supervisor.done),
@@ -215,7 +264,6 @@ class Control(wiring.Component):
             registers.error.value.code.eq(Mux(supervisor.failed, supervisor.code, 0)),
             registers.error.value.unit.eq(Mux(supervisor.failed, supervisor.unit, 0)),
             registers.error_descriptor.value.eq(supervisor.descriptor),
-            registers.current_descriptor.value.eq(current),
             registers.irq_status.set.done.eq(supervisor.succeeds),
             registers.irq_status.set.error.eq(supervisor.fails),
             registers.irq_status.clear.eq(supervisor.soft_reset),

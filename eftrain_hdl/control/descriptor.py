@@ -15,7 +15,7 @@ def descriptor_layout():
     are their 32 bits.
     """
     fields = {}
-    for field in isa.CONV_FIELDS + isa.LOSS_FIELDS + isa.LOOP_FIELDS + isa.NEXT_FIELDS:
+    for field in sum(isa.DESCRIPTORS.values(), ()):
         shape = signed(field.width) if field.kind == "signed" else unsigned(field.width)
         placed = data.Field(shape, field.word * 32 + field.lsb)
         assert fields.setdefault(field.name, placed) == placed, (

@@ -33,9 +33,9 @@ def _check_places():
 class DescriptorFetcher(wiring.Component):
     """Fetches the descriptor at ``address`` and hands it out with resolved base addresses.
 
-    The eight beats shift through ``descriptor``. On the way the pointer that the descriptor chooses
-    for each base is added to it: the bases are one in each of five successive beats, so one adder
-    serves them all. LOOP, NEXT and END pass unchanged.
+    The beats shift through ``descriptor``. On the way the pointer that the descriptor chooses for a
+    base is added to it: the five bases that have one lie one in each of five successive beats, so
+    one adder serves them all. LOOP, NEXT and END pass unchanged.
 
     *Latency*: ``run.valid`` rises the cycle after ``request``; ``received`` pulses two cycles after
     the last beat. *Backpressure*: beats are always accepted.

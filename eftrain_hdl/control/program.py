@@ -1,8 +1,9 @@
 """Walks a program: which descriptor is next, loops, pointers."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .. import isa
 from ..isa import ErrorCode, Opcode
@@ -13,24 +14,28 @@ from .fetcher import DescriptorFetcher
 
 __all__ = ["Program"]
 
-INDEX_BITS = 25
-"""32-bit addresses hold no more than 2**25 descriptors."""
+INDEX_BITS = 32 - exact_log2(isa.DESCRIPTOR_BYTES)
+"""32-bit addresses hold no more descriptors than this many bits can number."""
+
+EXCLUSIVE = (Opcode.LOSS, Opcode.NORM)
+"""Executed alone: nothing else is in flight."""
 
 
 class Program(wiring.Component):
     """Runs a program from descriptor 0 to END.
 
-    The flow runs ahead: while a work descriptor executes, the next ones are fetched, checked and,
-    as far as they are LOOP and NEXT, carried out, up to the next work descriptor, which then waits
-    in a register of its own. So nothing is ever fetched in vain, and loops that jump cost no more
-    than straight code. An error found on the way is held back until the descriptor that executes
-    is done: everything before an illegal descriptor takes effect, nothing of it or after it does.
+    Two work descriptors are in flight at most, in two slots that take turns; LOSS and NORM only
+    alone. The flow runs ahead of them: the next descriptors are fetched, checked and, as far as
+    they are LOOP and NEXT, carried out, up to the next work descriptor, which then waits in a
+    register of its own. So nothing is ever fetched in vain, and loops that jump cost no more than
+    straight code. An error found on the way is held back until nothing is in flight: everything
+    before an illegal descriptor takes effect, nothing of it or after it does.
 
     *Latency*: ``fetch_cycles`` and the memory's latency (from a run to its first beat) from one
-    work descriptor's ``start`` to the next, if the first takes no longer than that; every LOOP and
-    NEXT between them adds as much, less one. From ``done`` to the next ``start`` one cycle if the
-    next descriptor is waiting already. From ``begin`` to the first ``start`` one cycle more than
-    from ``start`` to ``start``.
+    work descriptor's ``start`` to the next, if a slot is free by then; every LOOP and NEXT between
+    them adds as much, less one. From ``done`` to the next ``start`` one cycle if the next
+    descriptor is waiting for that already. From ``begin`` to the first ``start`` one cycle more
+    than from ``start`` to ``start``.
 
     Parameters
     ----------
@@ -45,25 +50,27 @@ class Program(wiring.Component):
         Of the program; constant while it runs. ``length`` counts descriptors.
     fetch_run, fetch_beats
         To and from a :class:`BurstReader`.
-    descriptor : Out(descriptor_layout())
-        The work descriptor to execute; constant from ``start`` to ``done``.
-    start : Out(1)
-        Pulse.
+    descriptors : Out(data.ArrayLayout(descriptor_layout(), 2))
+        The work descriptors of the two slots; each constant from its ``start`` to its ``done``.
+    start, start_slot : Out(1)
+        Pulse: execute the descriptor of that slot.
+    oldest : Out(1)
+        Slot of the descriptor that ``done`` is about.
     done : In(1)
-        Pulse: the descriptor is executed, its writes included.
-    executing : Out(1)
-        Between ``start`` and ``done``.
+        Pulse: the oldest descriptor is executed, its writes included.
+    waiting : Out(1)
+        What comes next (END too) waits until a descriptor in flight is done.
     finished : Out(1)
-        Pulse: END reached and nothing executes.
+        Pulse: END reached and nothing is in flight.
     error : Out(8)
         An :class:`isa.ErrorCode`, held until reset.
     index : Out(32)
         Index of the descriptor that is fetched or checked, or has the ``error``.
-    current : Out(32)
-        Index of ``descriptor``.
+    current, newer : Out(32)
+        Indices of the oldest descriptor in flight and of the one after it.
     """
 
-    fetch_cycles = 17
+    fetch_cycles = 25
 
     def __init__(self, *, max_classes):
         self._max_classes = max_classes
@@ -74,14 +81,17 @@ class Program(wiring.Component):
                 "length": In(32),
                 "fetch_run": Out(stream.Signature(RunLayout())),
                 "fetch_beats": In(stream.Signature(BeatLayout())),
-                "descriptor": Out(descriptor_layout()),
+                "descriptors": Out(data.ArrayLayout(descriptor_layout(), 2)),
                 "start": Out(1),
+                "start_slot": Out(1),
+                "oldest": Out(1),
                 "done": In(1),
-                "executing": Out(1),
+                "waiting": Out(1),
                 "finished": Out(1),
                 "error": Out(8),
                 "index": Out(32),
                 "current": Out(32),
+                "newer": Out(32),
             }
         )
 
@@ -110,11 +120,23 @@ class Program(wiring.Component):
         last_iteration = Signal()
         m.d.comb += innermost.eq(depth - 1)
 
+        # The slots: how many are taken, and the one that the next descriptor gets.
+        in_flight = Signal(range(3))
+        left = Signal(range(3))
+        following_slot = Signal()
+        alone = Signal()
+        is_exclusive = Cat(ahead.opcode == op for op in EXCLUSIVE).any()
         free = Signal()
-        m.d.comb += free.eq(~self.executing | self.done)
-        m.d.sync += self.start.eq(0)
+        m.d.comb += [
+            left.eq(in_flight - self.done),
+            free.eq((left == 0) | ((left == 1) & ~alone & ~is_exclusive)),
+            following_slot.eq(self.oldest ^ in_flight[0]),
+        ]
+        m.d.sync += [self.start.eq(0), in_flight.eq(left)]
         with m.If(self.done):
-            m.d.sync += self.executing.eq(0)
+            m.d.sync += self.oldest.eq(~self.oldest)
+            with m.If(left != 0):
+                m.d.sync += self.current.eq(self.newer)
 
         fetch_address = Signal(33)
         overrun = Signal()
@@ -134,7 +156,7 @@ class Program(wiring.Component):
 
             with m.State("ADDRESS"):
                 m.d.sync += [
-                    fetch_address.eq(self.address + Cat(Const(0, 7), index)),
+                    fetch_address.eq(self.address + (index << exact_log2(isa.DESCRIPTOR_BYTES))),
                     overrun.eq(index[-1] | (index >= self.length)),
                 ]
                 m.next = "REQUEST"
@@ -207,18 +229,24 @@ class Program(wiring.Component):
                             m.next = "WORK"
 
             with m.State("WORK"):
+                m.d.comb += self.waiting.eq(~free)
                 with m.If(free):
                     m.d.sync += [
-                        self.descriptor.eq(ahead),
+                        self.descriptors[following_slot].eq(ahead),
                         self.start.eq(1),
-                        self.executing.eq(1),
-                        self.current.eq(index),
+                        self.start_slot.eq(following_slot),
+                        in_flight.eq(left + 1),
+                        alone.eq(is_exclusive),
+                        self.newer.eq(index),
                         index.eq(following),
                     ]
+                    with m.If(left == 0):
+                        m.d.sync += self.current.eq(index)
                     m.next = "ADDRESS"
 
             with m.State("END"):
-                with m.If(free):
+                m.d.comb += self.waiting.eq(left != 0)
+                with m.If(left == 0):
                     m.d.sync += self.current.eq(index)
                     m.next = "FINISHED"
 
@@ -227,6 +255,7 @@ class Program(wiring.Component):
                 m.next = "IDLE"
 
             with m.State("REFUSE"):
-                with m.If(~self.executing):
+                m.d.comb += self.waiting.eq(in_flight != 0)
+                with m.If(in_flight == 0):
                     m.d.comb += self.error.eq(verdict)
         return m

@@ -51,8 +51,7 @@ class RegisterBlock(wiring.Component):
     Address and data of a write may come in either order. Byte strobes are honoured. The two lowest
     address bits are ignored. Every access to an address without a register, and every write to a
     read-only register, is answered SLVERR and has no effect; the former read as zero, as do
-    write-only registers. If there are registers ``X_LOW`` and ``X_HIGH``, reading the former keeps
-    the latter.
+    write-only registers.
 
     *Latency*: reads 2 cycles from ``arvalid`` to ``rvalid``, writes 2 cycles from the later of
     ``awvalid`` and ``wvalid`` to ``bvalid``; one read and one write are open at a time.
@@ -62,6 +61,8 @@ class RegisterBlock(wiring.Component):
     registers : iterable of isa.Register
     constants : dict from str to int
         Read-only registers that never change, with their values. Those get no port.
+    latched : dict from str to iterable of str
+        Registers and those that a read of them latches: the latter read as they were then.
 
     Members
     -------
@@ -73,9 +74,10 @@ class RegisterBlock(wiring.Component):
         in (sets bits), ``clear`` in (clears all of them).
     """
 
-    def __init__(self, *, registers=isa.REGISTERS, constants=None):
+    def __init__(self, *, registers=isa.REGISTERS, constants=None, latched=None):
         self._registers = tuple(registers)
         self._constants = dict(constants or {})
+        self._latched = dict(latched or {})
         members = {"ctrl": In(AxiLiteSignature(ADDRESS_BITS))}
         for register in self._registers:
             if ports := _members(register, self._constants):
@@ -100,7 +102,7 @@ class RegisterBlock(wiring.Component):
         with m.If(ctrl.arvalid & ctrl.arready):
             m.d.sync += [pending.eq(1), address.eq(ctrl.araddr[2:])]
 
-        # What a register reads as. The high half of a pair is as it was when the low half was read.
+        # What a register reads as.
         values = {}
         for name, register in names.items():
             if register.access == "wo":
@@ -109,12 +111,12 @@ class RegisterBlock(wiring.Component):
                 values[name] = self._constants[name]
             else:
                 values[name] = getattr(self, name.lower()).value
-            low = name.removesuffix("_HIGH") + "_LOW"
-            if low in names and name != low:
-                kept = Signal(32, name=f"kept_{name.lower()}")
-                with m.If(pending & (address == names[low].address >> 2)):
+        for trigger, latched in self._latched.items():
+            with m.If(pending & (address == names[trigger].address >> 2)):
+                for name in latched:
+                    kept = Signal(32, name=f"kept_{name.lower()}")
                     m.d.sync += kept.eq(values[name])
-                values[name] = kept
+                    values[name] = kept
 
         with m.If(pending):
             m.d.sync += [pending.eq(0), ctrl.rvalid.eq(1), ctrl.rdata.eq(0), ctrl.rresp.eq(SLVERR)]

@@ -1,6 +1,6 @@
 """The state of the whole device: runs, errors, resets, the watchdog."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,10 +41,12 @@ class Supervisor(wiring.Component):
         A program starts: clear counters, sample the parameters.
     running : Out(1)
         From the cycle after ``begin`` to END or error.
-    program_finished, program_error, program_index, current : In
+    program_finished, program_error, program_index, current, newer : In
         From :class:`Program`.
-    unit_error : In(data.ArrayLayout(8, 7))
+    unit_error : In(data.ArrayLayout(8, len(ErrorUnit)))
         By :class:`isa.ErrorUnit`, an :class:`isa.ErrorCode` or 0, held until reset.
+    unit_newer : In(len(ErrorUnit))
+        The error belongs to the newer of the two descriptors in flight.
     progress : In(1)
         A beat moved or the array worked.
     watchdog : In(32)
@@ -70,7 +72,9 @@ class Supervisor(wiring.Component):
     program_error: In(8)
     program_index: In(32)
     current: In(32)
+    newer: In(32)
     unit_error: In(data.ArrayLayout(8, len(ErrorUnit)))
+    unit_newer: In(len(ErrorUnit))
     progress: In(1)
     watchdog: In(32)
 
@@ -187,8 +191,10 @@ class Supervisor(wiring.Component):
         with m.If(self.program_error != ErrorCode.NONE):
             m.d.comb += [code.eq(self.program_error), descriptor.eq(self.program_index)]
         for source in reversed(ErrorUnit):
-            # Fetching runs ahead of what executes.
-            index = self.program_index if source == ErrorUnit.FETCH else self.current
+            index = Mux(self.unit_newer[source], self.newer, self.current)
+            if source == ErrorUnit.FETCH:
+                # Fetching runs ahead of what is in flight.
+                index = self.program_index
             with m.If(self.unit_error[source] != ErrorCode.NONE):
                 m.d.comb += [
                     code.eq(self.unit_error[source]),

@@ -6,14 +6,51 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["AccumulatorBeat", "DiagonalCollector"]
+from ..isa import MAX_STATISTICS_BLOCKS
+
+__all__ = ["AccumulatorBeat", "DiagonalCollector", "VectorBeat"]
 
 
-class AccumulatorBeat(data.StructLayout):
+class VectorBeat(data.StructLayout):
+    """One beat of a vector on its way out, and which vector it is.
+
+    Members
+    -------
+    data : 128 bits
+    block_start, block_end
+        On all beats of the first and of the last vector of an out block of the tile.
+    group_first, group_last
+        The tile is the first, the last, that computes these out blocks.
+    block
+        Index of the out block in the tile; counts modulo :data:`MAX_STATISTICS_BLOCKS`.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    """
+
+    def __init__(self, config, **more):
+        super().__init__(
+            {
+                "data": config.data_bits,
+                "block_start": 1,
+                "block_end": 1,
+                "group_first": 1,
+                "group_last": 1,
+                "block": ceil_log2(MAX_STATISTICS_BLOCKS),
+                **more,
+            }
+        )
+
+
+class AccumulatorBeat(VectorBeat):
     """One beat of a drained accumulator vector.
 
-    ``block_start`` marks all beats of the first vector of an out block, ``diagonal`` those of a
-    vector of which only element ``lane`` is wanted.
+    Members
+    -------
+    diagonal
+        On all beats of a vector of which only element ``lane`` is wanted.
+    lane
 
     Parameters
     ----------
@@ -21,14 +58,7 @@ class AccumulatorBeat(data.StructLayout):
     """
 
     def __init__(self, config):
-        super().__init__(
-            {
-                "data": config.data_bits,
-                "block_start": 1,
-                "diagonal": 1,
-                "lane": ceil_log2(config.group),
-            }
-        )
+        super().__init__(config, diagonal=1, lane=ceil_log2(config.group))
 
 
 class DiagonalCollector(wiring.Component):
@@ -44,14 +74,16 @@ class DiagonalCollector(wiring.Component):
     -------
     i : In(stream.Signature(AccumulatorBeat(config)))
         Diagonal vectors come as T in a row, ``lane`` counting 0 to T - 1.
-    o : Out(stream.Signature(StructLayout(data, block_start)))
+    o : Out(stream.Signature(VectorBeat(config)))
+        With the place of the last of the T vectors.
     idle : Out(1)
         No element is held.
     """
 
     def __init__(self, config):
         self._beats = config.vector_beats
-        layout = data.StructLayout({"data": config.data_bits, "block_start": 1})
+        layout = VectorBeat(config)
+        self._place = [name for name, _ in layout if name != "data"]
         super().__init__(
             {
                 "i": In(stream.Signature(AccumulatorBeat(config))),
@@ -75,7 +107,7 @@ class DiagonalCollector(wiring.Component):
             complete.eq(wanted & (word == 3)),
             element.eq(i.p.data.word_select(word, 32)),
             o.p.data.eq(Mux(i.p.diagonal, Cat(held, element), i.p.data)),
-            o.p.block_start.eq(i.p.block_start),
+            *(o.p[name].eq(i.p[name]) for name in self._place),
             o.valid.eq(i.valid & (~i.p.diagonal | complete)),
             i.ready.eq(o.ready | (i.p.diagonal & ~complete)),
             self.idle.eq(~holds & (beat == 0)),

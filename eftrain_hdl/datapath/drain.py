@@ -20,7 +20,8 @@ class Drain(wiring.Component):
     """Walk a finished bank in the order in which it is written to DRAM.
 
     That order is the accumulators' own, except with POOL, where the four pixels of a window follow
-    one another. One beat a cycle when the epilogue keeps up.
+    one another. One beat a cycle when the epilogue keeps up: the first beat in the cycle after the
+    bank is full, no pause between out blocks, one cycle without a beat between two tiles.
 
     Parameters
     ----------
@@ -29,8 +30,9 @@ class Drain(wiring.Component):
     Members
     -------
     descriptor : In(descriptor_layout)
+        That of the tile in ``i``.
     i : In(stream of tile_layout)
-        Last steps of reductions only.
+        Last steps of reductions only. A tile stays until its last beat has left.
     full : In(1)
         The bank to be drained next is complete.
     bank : Out(1)
@@ -69,15 +71,15 @@ class Drain(wiring.Component):
         has_bias = d.flags[Flag.BIAS] & is_wu
         pool = d.flags[Flag.POOL]
 
+        # The nest stands at the first vector of the next block before its turn comes: at reset, and
+        # whenever the last vector of a block is read.
         m.submodules.nest = nest = LoopNest(
             levels=_LEVELS, count_bits=TILE_BITS, address_bits=(TILE_BITS,)
         )
         # The bias vectors of a WU block exist only while the first input block is computed.
         count = tile.block_vectors - Mux(has_bias & (tile.in_block != 0), group, 0)
-        block_start = Signal(TILE_BITS)
         level = nest.setup.level
         cols = tile.cols.small
-        m.d.comb += nest.setup.start.a0.eq(block_start)
         with m.If(pool):
             for index, (times, stride) in enumerate(
                 [
@@ -94,58 +96,56 @@ class Drain(wiring.Component):
                 m.d.comb += level[index].count.eq(1)
             m.d.comb += [level[-1].count.eq(count), level[-1].stride.a0.eq(1)]
 
-        block = Signal(TILE_BITS)
-        position = Signal(TILE_BITS)
+        # Where the drain is: the block and vector that are read next.
+        block, position = Signal(TILE_BITS), Signal(TILE_BITS)
+        block_start, next_start = Signal(TILE_BITS), Signal(TILE_BITS)
+        last_vector = nest.last[0]
+        last_block = block == tile.out_blocks - 1
+        all_read = Signal()
+
+        # What is sent: the vector that was read last.
         held = Signal()
         beat = Signal(range(max(config.vector_beats, 2)))
         last_beat = beat == config.vector_beats - 1
         taken = self.o.valid & self.o.ready & last_beat
         place = Signal(AccumulatorBeat(config))
         m.d.comb += [
+            self.read.eq(self.i.valid & self.full & ~all_read & (~held | taken)),
+            next_start.eq(Mux(last_block, 0, block_start + tile.block_vectors)),
+            nest.setup.start.a0.eq(next_start),
+            nest.load.eq(self.read & last_vector),
+            nest.advance.eq(self.read),
             self.address.eq(nest.address.a0),
             self.o.valid.eq(held),
             self.o.payload.eq(place),
             self.o.payload.data.eq(self.sums.word_select(beat, config.data_bits)),
+            # Every entry has been cleared by then, and the output of the bank is not needed again.
+            self.free.eq(all_read & taken),
+            self.i.ready.eq(self.free),
             self.final.eq(tile.final),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
         with m.If(taken):
             m.d.sync += held.eq(0)
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.sync += [block.eq(0), block_start.eq(0)]
-                with m.If(self.i.valid & self.full):
-                    m.next = "BLOCK"
-            with m.State("BLOCK"):
-                m.d.comb += nest.load.eq(1)
-                m.d.sync += position.eq(0)
-                m.next = "READ"
-            with m.State("READ"):
-                m.d.comb += [self.read.eq(~held | taken), nest.advance.eq(self.read)]
-                with m.If(self.read):
-                    m.d.sync += [
-                        held.eq(1),
-                        position.eq(position + 1),
-                        place.block_start.eq(position == 0),
-                        place.diagonal.eq(
-                            has_bias & (tile.in_block == 0) & (position >= count - group)
-                        ),
-                        place.lane.eq(position),
-                    ]
-                    with m.If(nest.last[0]):
-                        m.d.sync += [
-                            block.eq(block + 1),
-                            block_start.eq(block_start + tile.block_vectors),
-                        ]
-                        m.next = "BLOCK"
-                        with m.If(block == tile.out_blocks - 1):
-                            m.next = "FREE"
-            with m.State("FREE"):
-                # The last vector has left, and its entry has been cleared.
-                with m.If(~held):
-                    m.d.comb += [self.free.eq(1), self.i.ready.eq(1)]
-                    m.d.sync += self.bank.eq(~self.bank)
-                    m.next = "IDLE"
+        with m.If(self.read):
+            m.d.sync += [
+                held.eq(1),
+                position.eq(Mux(last_vector, 0, position + 1)),
+                place.block_start.eq(position == 0),
+                place.block_end.eq(last_vector),
+                place.group_first.eq(tile.group_first),
+                place.group_last.eq(tile.group_last),
+                place.block.eq(block),
+                place.diagonal.eq(has_bias & (tile.in_block == 0) & (position >= count - group)),
+                place.lane.eq(position),
+            ]
+            with m.If(last_vector):
+                m.d.sync += [
+                    block.eq(Mux(last_block, 0, block + 1)),
+                    block_start.eq(next_start),
+                    all_read.eq(last_block),
+                ]
+        with m.If(self.free):
+            m.d.sync += [self.bank.eq(~self.bank), all_read.eq(0)]
         return m

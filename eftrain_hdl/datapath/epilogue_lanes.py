@@ -1,6 +1,6 @@
 """The arithmetic of the epilogue: two multiply-and-add stages in each of four fp32 lanes."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,21 +17,23 @@ NEGATIVE_ZERO = 0x80000000
 class EpilogueLanes(wiring.Component):
     """``inner = a + inner_factor * inner_side``, then ``o = outer_side + outer_factor * inner``.
 
-    Every product and every sum is rounded by itself. A factor of :data:`ONE` and a side operand of
-    :data:`NEGATIVE_ZERO` make a stage pass its operand through (subnormals become zero, NaN becomes
-    the canonical one), which is how one pair of stages serves biases, residuals and SGD alike.
+    With ``apart`` the second stage multiplies ``outer_value`` instead of ``inner``, so that the two
+    compute side by side. Every product and every sum is rounded by itself. A factor of :data:`ONE`
+    and a side operand of :data:`NEGATIVE_ZERO` make a stage pass its operand through (subnormals
+    become zero, NaN becomes the canonical one), which is how one pair of stages serves biases,
+    residuals, masks and SGD alike.
 
     A beat every cycle, no handshake. All operands are given in the same cycle; ``inner`` comes
     :attr:`inner_latency` and ``o`` :attr:`latency` cycles later.
 
     Members
     -------
-    a, inner_side, outer_side : In(128)
+    a, inner_factor, inner_side, outer_side, outer_value : In(128)
         fp32 words, lane 0 in the low bits.
-    inner_factor : In(32)
-        Factor of all lanes for the beat that enters in this cycle.
     outer_factor : In(32)
         Factor of all lanes. Stable while beats are in flight.
+    apart : In(1)
+        Stable while beats are in flight.
     inner, o : Out(128)
     """
 
@@ -40,10 +42,12 @@ class EpilogueLanes(wiring.Component):
     latency = 2 * inner_latency
 
     a: In(128)
-    inner_factor: In(32)
+    inner_factor: In(128)
     inner_side: In(128)
     outer_factor: In(32)
     outer_side: In(128)
+    outer_value: In(128)
+    apart: In(1)
     inner: Out(128)
     o: Out(128)
 
@@ -54,17 +58,23 @@ class EpilogueLanes(wiring.Component):
         m.submodules.side_delay = side_delay = DelayLine(
             128, self.inner_latency + FloatMultiply.latency
         )
-        m.d.comb += [a_delay.i.eq(self.a), side_delay.i.eq(self.outer_side)]
+        m.submodules.value_delay = value_delay = DelayLine(128, self.inner_latency)
+        m.d.comb += [
+            a_delay.i.eq(self.a),
+            side_delay.i.eq(self.outer_side),
+            value_delay.i.eq(self.outer_value),
+        ]
 
         inner, outer = [], []
         for lane in range(self.lanes):
             word = slice(32 * lane, 32 * lane + 32)
             result = self._stage(
-                m, f"inner{lane}", self.inner_factor, self.inner_side[word], a_delay.o[word]
+                m, f"inner{lane}", self.inner_factor[word], self.inner_side[word], a_delay.o[word]
             )
             inner.append(result)
+            value = Mux(self.apart, value_delay.o[word], result)
             outer.append(
-                self._stage(m, f"outer{lane}", self.outer_factor, result, side_delay.o[word])
+                self._stage(m, f"outer{lane}", self.outer_factor, value, side_delay.o[word])
             )
         m.d.comb += [self.inner.eq(Cat(inner)), self.o.eq(Cat(outer))]
 
@@ -87,6 +97,6 @@ class EpilogueLanes(wiring.Component):
 
     @staticmethod
     def model(a, inner_factor, inner_side, outer_factor, outer_side):
-        """Bit-exact model on uint32 arrays: ``(inner, o)``."""
+        """Bit-exact model on uint32 arrays, without ``apart``: ``(inner, o)``."""
         inner = FloatAdd.model(a, FloatMultiply.model(inner_factor, inner_side))
         return inner, FloatAdd.model(outer_side, FloatMultiply.model(outer_factor, inner))

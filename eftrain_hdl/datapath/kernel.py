@@ -1,14 +1,13 @@
 """The kernel: buffers, array and accumulators, from loaded beats to drained beats."""
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..addressing.sweep_sequencer import SweepSequencer
 from ..addressing.tile import tile_layout
 from ..arithmetic import get_format
 from ..control.descriptor import descriptor_layout
-from ..isa import Opcode
 from ..memory.axi import BeatLayout
 from .accumulator import Accumulator
 from .diagonal import AccumulatorBeat
@@ -32,36 +31,45 @@ class Kernel(wiring.Component):
 
     Members
     -------
-    descriptor : In(descriptor_layout)
+    descriptors : In(data.ArrayLayout(descriptor_layout(), 2))
+        Those in flight, by slot.
     steps : In(stream of tile_layout)
         Every step, for the sweeps.
     finished_steps : In(stream of tile_layout)
-        Last steps of reductions, for the drain.
+        Last steps of reductions, for the drain; those of a descriptor only when the one before it
+        is done.
     stationary, streamed : In(stream of BeatLayout)
         What the readers bring.
     o : Out(stream of AccumulatorBeat)
     final : Out(1)
-        Pulse: the last tile of the descriptor has left through ``o``.
+        Pulse: the last tile of a descriptor has left through ``o``.
+    full : Out(1)
+        A finished tile waits to be drained, or is.
+    sweep, sweep_slot : Out(1)
+        Pulse: the array begins a sweep of the descriptor in that slot.
     ready : Out(1)
         The accumulators have been cleared after reset.
-    active, stall_stream, stall_stationary, stall_accumulator, stall_hazard : Out(1)
-        Events for the counters.
+    active, stall_stream, stall_stationary, stall_bank, stall_hazard : Out(1)
+        A vector enters the array, or why none does; none of them is high if there is no work.
     """
 
-    EVENTS = ("stall_stream", "stall_stationary", "stall_accumulator", "stall_hazard")
+    EVENTS = ("stall_stream", "stall_stationary", "stall_bank", "stall_hazard")
 
     def __init__(self, config):
         self.config = config
         beats = stream.Signature(BeatLayout(config.data_bits))
         super().__init__(
             {
-                "descriptor": In(descriptor_layout()),
+                "descriptors": In(data.ArrayLayout(descriptor_layout(), 2)),
                 "steps": In(stream.Signature(tile_layout())),
                 "finished_steps": In(stream.Signature(tile_layout())),
                 "stationary": In(beats),
                 "streamed": In(beats),
                 "o": Out(stream.Signature(AccumulatorBeat(config))),
                 "final": Out(1),
+                "full": Out(1),
+                "sweep": Out(1),
+                "sweep_slot": Out(1),
                 "ready": Out(1),
                 "active": Out(1),
                 **{name: Out(1) for name in self.EVENTS},
@@ -70,7 +78,7 @@ class Kernel(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, d = self.config, self.descriptor
+        config = self.config
         bits = get_format(config.format).bits
         width = config.lanes * bits
 
@@ -89,7 +97,6 @@ class Kernel(wiring.Component):
         connect(m, transposer.o, stream_buffer.i)
         connect(m, flipped(self.stationary), stationary_vectors.i)
         m.d.comb += [
-            transposer.enable.eq(d.opcode == Opcode.CONV_WU),
             stationary_buffer.i.valid.eq(stationary_vectors.o.valid),
             stationary_buffer.i.payload.eq(stationary_vectors.o.payload.data),
             stationary_vectors.o.ready.eq(stationary_buffer.i.ready),
@@ -101,11 +108,11 @@ class Kernel(wiring.Component):
         m.submodules.issuer = issuer = SweepIssuer(config, hazard=Accumulator.hazard)
         connect(m, flipped(self.steps), sequencer.i)
         connect(m, sequencer.load, loader.i)
+        connect(m, sequencer.load_end, loader.end)
         connect(m, sequencer.sweep, issuer.i)
+        connect(m, sequencer.sweep_end, issuer.end)
         m.d.comb += [
-            sequencer.descriptor.eq(d),
-            loader.columns.eq(d.opcode == Opcode.CONV_BP),
-            loader.scale.eq(d.scale),
+            sequencer.descriptor.eq(self.descriptors[self.steps.payload.slot]),
             loader.swap.eq(issuer.swap),
             issuer.stationary_ready.eq(loader.ready),
         ]
@@ -156,8 +163,9 @@ class Kernel(wiring.Component):
                 full.bit_select(drain.bank, 1).eq(0),
             ]
         m.d.comb += [
+            issuer.bank.eq(bank),
             issuer.bank_free.eq(~owned.bit_select(bank, 1)),
-            drain.descriptor.eq(d),
+            drain.descriptor.eq(self.descriptors[self.finished_steps.payload.slot]),
             drain.full.eq(full.bit_select(drain.bank, 1)),
             drain.sums.eq(accumulator.drain_data),
             accumulator.drain_bank.eq(drain.bank),
@@ -165,6 +173,9 @@ class Kernel(wiring.Component):
             accumulator.drain_read.eq(drain.read),
             self.final.eq(drain.free & drain.final),
             self.ready.eq(accumulator.ready),
+            self.full.eq(drain.full),
+            self.sweep.eq(issuer.i.valid & issuer.i.ready),
+            self.sweep_slot.eq(issuer.i.payload.slot),
             self.active.eq(issuer.valid),
         ]
         for name in self.EVENTS:

@@ -6,9 +6,10 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .loss_program import CHUNK, NEGATIVE_MAXIMUM, SCALE, X_LABEL, Machine, Segment
-from .loss_sequencer import LossSequencer
 from .pooling import order_key, order_model
+from .softmax_program import NEGATIVE_MAXIMUM, SCALE, X_LABEL, machine
+from .vector_program import CHUNK, Segment
+from .vector_sequencer import SequencerSignature
 
 __all__ = ["SoftmaxLoss"]
 
@@ -21,8 +22,9 @@ class SoftmaxLoss(wiring.Component):
     counts as the answer), ``e = exp(x - m)``, ``S`` their sum, the loss ``log S - (x_label - m)``,
     the gradient ``(e/S - onehot) * scale``. The mean loss is the sum of the losses times ``scale``.
 
-    :class:`LossSequencer` does the arithmetic, ``loss_program.py`` says how; this block moves the
-    words and finds the maximum. Infinities and NaNs go through and make a loss of infinity or NaN.
+    :class:`VectorSequencer` does the arithmetic, ``softmax_program.py`` says how; this block moves
+    the words and finds the maximum. Infinities and NaNs go through and make a loss of infinity or
+    NaN.
 
     *Throughput*: images one after the other, and no stream moves during the arithmetic: about 330
     cycles an image and 20 a class (551 for 10 classes), 16 a class without the gradient.
@@ -31,9 +33,12 @@ class SoftmaxLoss(wiring.Component):
     Parameters
     ----------
     config : CoreConfig
+    registers : int
+        Size of the sequencer's register file.
 
     Members
     -------
+    sequencer : Out(SequencerSignature)
     start : In(1)
         One cycle while not busy. The next five must keep their values while busy.
     images, classes : In(16)
@@ -59,11 +64,12 @@ class SoftmaxLoss(wiring.Component):
         High for one cycle when the loss of an image, or the mean, is infinite or NaN.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, registers):
         self._config = config
         beat = stream.Signature(config.data_bits)
         super().__init__(
             {
+                "sequencer": Out(SequencerSignature(registers)),
                 "start": In(1),
                 "images": In(16),
                 "classes": In(16),
@@ -82,7 +88,7 @@ class SoftmaxLoss(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.sequencer = sequencer = LossSequencer()
+        sequencer = self.sequencer
         m.submodules.class_memory = class_memory = memory.Memory(
             shape=32, depth=self._config.max_classes, init=[]
         )
@@ -293,22 +299,22 @@ class SoftmaxLoss(wiring.Component):
         logits = np.asarray(logits, np.uint32)
         images, classes = logits.shape
         gradient = np.zeros((images, -(-classes // group) * group), np.uint32)
-        machine = Machine(classes)
-        machine.registers[SCALE.address] = scale
-        machine.run(Segment.START)
+        unit = machine(classes)
+        unit.registers[SCALE.address] = scale
+        unit.run(Segment.START)
         correct = 0
         for image, (row, label) in enumerate(zip(logits, labels, strict=True)):
             best = order_model(row).argmax()
             correct += int(best == label)
-            machine.label = label
-            machine.classes[:] = row
-            machine.registers[NEGATIVE_MAXIMUM.address] = row[best] ^ np.uint32(1 << 31)
-            machine.registers[X_LABEL.address] = row[label]
-            machine.run(Segment.CLEAR)
-            machine.run_chunks(Segment.EXPONENTIALS)
-            machine.run(Segment.LOSS)
-            machine.run_chunks(Segment.GRADIENT)
-            gradient[image, :classes] = machine.classes
-        machine.run(Segment.END)
-        *losses, mean = machine.reports
+            unit.label = label
+            unit.classes[:] = row
+            unit.registers[NEGATIVE_MAXIMUM.address] = row[best] ^ np.uint32(1 << 31)
+            unit.registers[X_LABEL.address] = row[label]
+            unit.run(Segment.CLEAR)
+            unit.run_chunks(Segment.EXPONENTIALS)
+            unit.run(Segment.LOSS)
+            unit.run_chunks(Segment.GRADIENT)
+            gradient[image, :classes] = unit.classes
+        unit.run(Segment.END)
+        *losses, mean = unit.reports
         return gradient, mean, correct, losses

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..addressing.sweep import LoadOp, load_layout
+from ..addressing.sweep import STEP_BITS, LoadOp, end_layout, load_layout
 from ..addressing.tile import TILE_BITS
 from ..arithmetic import float32_to_format, get_format
 from .mac_array import shadow_layout
@@ -24,11 +24,9 @@ class StationaryLoader(wiring.Component):
 
     Members
     -------
-    columns : In(1)
-        BLOCK loads go to columns (BP) instead of rows (FP).
-    scale : In(32)
-        fp32 factor of IDENTITY.
     i : In(stream of load_layout)
+    end : In(stream of end_layout)
+        An end shows no earlier than the loads of its step.
     offset, data, available, release, count
         Read side of the stationary ring buffer (latency 1).
     shadow : Out(shadow_layout)
@@ -45,9 +43,8 @@ class StationaryLoader(wiring.Component):
         width = config.lanes * self.fmt.bits
         super().__init__(
             {
-                "columns": In(1),
-                "scale": In(32),
                 "i": In(stream.Signature(load_layout())),
+                "end": In(stream.Signature(end_layout())),
                 "offset": Out(self.depth_bits),
                 "data": In(width),
                 "available": In(self.depth_bits + 1),
@@ -62,7 +59,10 @@ class StationaryLoader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes, bits = self.config.lanes, self.fmt.bits
-        record, op = self.i.payload, self.i.payload.op
+        head = self.i.payload
+        record = Signal(load_layout())
+        active = Signal()
+        op = record.op
         is_block = op == LoadOp.BLOCK
         is_gather = op == LoadOp.GATHER
         repeats = is_gather | (op == LoadOp.ONES)
@@ -92,11 +92,12 @@ class StationaryLoader(wiring.Component):
         arrived = offset < self.available
         free = (index != 0) | ~self.ready | self.swap
         request = Signal()
-        loads = is_block | (op == LoadOp.IDENTITY) | repeats
-        m.d.comb += request.eq(self.i.valid & loads & free & (arrived | ~from_buffer))
+        skips = op == LoadOp.SKIP
+        m.d.comb += request.eq(active & ~skips & free & (arrived | ~from_buffer))
         last_group = (group == record.groups - 1) | ~repeats
         last_row = (row == record.rows - 1) | ~repeats
 
+        finished = Signal()
         m.d.comb += self.offset.eq(offset)
         with m.If(self.swap):
             m.d.sync += self.ready.eq(0)
@@ -107,7 +108,7 @@ class StationaryLoader(wiring.Component):
                 m.d.sync += group.eq(Mux(last_group, 0, group + 1))
                 with m.If(last_group):
                     m.d.sync += row.eq(Mux(last_row, 0, row + 1))
-                    m.d.comb += self.i.ready.eq(last_row)
+                    m.d.comb += finished.eq(last_row)
             with m.If(last_index & last_group):
                 # The next row starts over at its first image and column.
                 m.d.sync += [
@@ -129,13 +130,30 @@ class StationaryLoader(wiring.Component):
                         address.eq(base + record.image_stride),
                     ]
 
-        # -- what the buffer no longer needs to keep -----------------------------------------------
-        with m.If(is_block & request & last_index):
+        # -- what the buffer no longer needs to keep, and the next record -------------------------
+        # The cycle of a record's last vector also takes the end of its step, and the next record.
+        with m.If(active & skips & (self.available >= lanes)):
+            m.d.comb += finished.eq(1)
+        step = Signal(STEP_BITS)
+        finishing = Signal()
+        ends = Signal()
+        more = self.i.valid & (head.step == step)
+        left_behind = self.end.payload.release
+        m.d.comb += [
+            finishing.eq(~active | finished),
+            ends.eq(finishing & self.end.valid & ~more & (self.available >= left_behind)),
+            self.end.ready.eq(ends),
+            self.i.ready.eq(finishing & (head.step == (step + ends)[:STEP_BITS])),
+        ]
+        m.d.sync += step.eq(step + ends)
+        with m.If(finishing):
+            m.d.sync += active.eq(self.i.valid & self.i.ready)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += record.eq(head)
+        with m.If(finished & (is_block | skips)):
             m.d.comb += [self.release.eq(1), self.count.eq(lanes)]
-        with m.If(self.i.valid & (op == LoadOp.SKIP) & (self.available >= lanes)):
-            m.d.comb += [self.release.eq(1), self.count.eq(lanes), self.i.ready.eq(1)]
-        with m.If(self.i.valid & (op == LoadOp.RELEASE) & (self.available >= record.offset)):
-            m.d.comb += [self.release.eq(1), self.count.eq(record.offset), self.i.ready.eq(1)]
+        with m.Else():
+            m.d.comb += [self.release.eq(ends), self.count.eq(left_behind)]
 
         # -- the buffer answers one cycle later ----------------------------------------------------
         use_data = Signal()
@@ -144,12 +162,13 @@ class StationaryLoader(wiring.Component):
         m.d.sync += [
             self.shadow.valid.eq(request),
             self.shadow.index.eq(index),
-            self.shadow.column.eq(~is_block | self.columns),
+            self.shadow.column.eq(~is_block | record.columns),
             use_data.eq(from_buffer),
             identity.eq(op == LoadOp.IDENTITY),
             ones.eq(op == LoadOp.ONES),
         ]
-        scale = float32_to_format(m, self.fmt, self.scale)
+        scale = Signal(bits)
+        m.d.sync += scale.eq(float32_to_format(m, self.fmt, record.scale))
         one = float32_to_format(m, self.fmt, Const(_ONE, 32))
         diagonal = Cat(*(Mux(self.shadow.index == lane, scale, 0)[:bits] for lane in range(lanes)))
         with m.If(use_data):

@@ -11,8 +11,9 @@ __all__ = ["VectorLoader", "vector_layout"]
 
 
 def vector_layout(width):
-    """``data`` holds T elements, element 0 lowest; ``end`` marks the end of an array row (WU)."""
-    return data.StructLayout({"data": width, "end": 1})
+    """``data`` holds T elements, element 0 lowest; ``end`` marks the end of an array row (WU),
+    ``transpose`` a vector of a group to be transposed."""
+    return data.StructLayout({"data": width, "end": 1, "transpose": 1})
 
 
 class VectorLoader(wiring.Component):
@@ -23,7 +24,7 @@ class VectorLoader(wiring.Component):
     Members
     -------
     i : In(stream of BeatLayout)
-        ``tag[0]`` and ``last`` together mark the last beat of an array row.
+        ``tag.mark`` and ``last`` together mark the last beat of an array row.
     o : Out(stream of vector_layout)
     """
 
@@ -45,11 +46,13 @@ class VectorLoader(wiring.Component):
         beat = Signal(range(max(config.vector_beats, 2)))
         vector = Signal(config.group * fmt.bits)
         end = Signal()
+        transpose = Signal()
         valid = Signal()
         m.d.comb += [
             self.o.valid.eq(valid),
             self.o.payload.data.eq(vector),
             self.o.payload.end.eq(end),
+            self.o.payload.transpose.eq(transpose),
             # A full vector must leave before the first beat of the next one overwrites it.
             self.i.ready.eq(~valid | self.o.ready),
         ]
@@ -63,6 +66,7 @@ class VectorLoader(wiring.Component):
                 m.d.sync += [
                     beat.eq(0),
                     valid.eq(1),
-                    end.eq(self.i.payload.tag[0] & self.i.payload.last),
+                    end.eq(self.i.payload.tag.mark & self.i.payload.last),
+                    transpose.eq(self.i.payload.tag.transpose),
                 ]
         return m

@@ -1,4 +1,4 @@
-"""The AXI memory side: bus signatures, readers, the writer and the read arbiter."""
+"""The AXI memory side: bus signatures, readers, writers and arbiters."""
 
 from .axi import (
     AxiLiteSignature,
@@ -8,10 +8,14 @@ from .axi import (
     BusError,
     FlatPorts,
     RunLayout,
+    RunTag,
 )
 from .burst_reader import BurstReader
 from .burst_writer import BurstWriter
 from .read_arbiter import ReadArbiter
+from .read_steer import ReadSteer
+from .run_switch import RunSwitch
+from .write_arbiter import WriteArbiter
 
 __all__ = [
     "AxiLiteSignature",
@@ -23,5 +27,9 @@ __all__ = [
     "BusError",
     "FlatPorts",
     "ReadArbiter",
+    "ReadSteer",
     "RunLayout",
+    "RunSwitch",
+    "RunTag",
+    "WriteArbiter",
 ]

@@ -22,6 +22,7 @@ __all__ = [
     "BusError",
     "FlatPorts",
     "RunLayout",
+    "RunTag",
     "check_bus_parameters",
 ]
 
@@ -57,6 +58,38 @@ class BusError(enum.IntEnum):
     """The bus answered SLVERR or DECERR."""
 
 
+class RunTag(data.StructLayout):
+    """What is to be done with the beats of a run, decided by whoever asked for it.
+
+    The units behind a reader look at nothing else, so runs of two descriptors may follow each
+    other without a gap.
+
+    Members
+    -------
+    mark
+        The last run of an array row of the WU stream.
+    coefficients
+        A coefficient record (k0, k1, k2 of one channel block), for the prologue.
+    affine
+        Every word x becomes k0*x + k2.
+    pair
+        With ``affine``: every word x becomes k0*x + (k1*c + k2), with a companion word c.
+    relu
+        With ``affine``: negative results become +0.
+    tee
+        The beats also go to the second writer.
+    transpose
+        Groups of T vectors are transposed.
+    alternate
+        Use the second of the two buses that a :class:`ReadSteer` chooses from.
+    """
+
+    FIELDS = ("mark", "coefficients", "affine", "pair", "relu", "tee", "transpose", "alternate")
+
+    def __init__(self):
+        super().__init__(dict.fromkeys(self.FIELDS, 1))
+
+
 class RunLayout(data.StructLayout):
     """Payload of a stream of runs, one contiguous piece of memory each.
 
@@ -66,12 +99,12 @@ class RunLayout(data.StructLayout):
         Byte address of the first beat; a multiple of the bus width.
     beats : :py:`unsigned(16)`
         Length in bus beats, at least 1.
-    tag : :py:`unsigned(2)`
+    tag : :class:`RunTag`
         Chosen by the requester; a reader repeats it on every beat of the run.
     """
 
     def __init__(self, address_bits=32):
-        super().__init__({"address": address_bits, "beats": 16, "tag": 2})
+        super().__init__({"address": address_bits, "beats": 16, "tag": RunTag()})
 
 
 class BeatLayout(data.StructLayout):
@@ -81,14 +114,14 @@ class BeatLayout(data.StructLayout):
     -------
     data : :py:`unsigned(data_bits)`
         One bus word, lowest address in the lowest byte.
-    tag : :py:`unsigned(2)`
+    tag : :class:`RunTag`
         Tag of the run this beat belongs to.
     last : :py:`unsigned(1)`
         Set on the final beat of the *run* (not of a burst).
     """
 
     def __init__(self, data_bits=128):
-        super().__init__({"data": data_bits, "tag": 2, "last": 1})
+        super().__init__({"data": data_bits, "tag": RunTag(), "last": 1})
 
 
 def _address_channel(prefix, address_bits, id_bits):

@@ -1,11 +1,11 @@
 """Reads runs of memory over AXI4: cuts them into bursts and keeps many in flight."""
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, fifo, stream
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import Out
 from amaranth.utils import exact_log2
 
-from .axi import AXI_BURST_INCR, AXI_CACHE, AxiReadSignature, BeatLayout
+from .axi import AXI_BURST_INCR, AXI_CACHE, AxiReadSignature, BeatLayout, RunTag
 from .burst_port import BurstPort
 
 __all__ = ["BurstReader"]
@@ -14,19 +14,25 @@ __all__ = ["BurstReader"]
 class BurstReader(BurstPort):
     """Reads runs of memory and returns them as a stream of beats.
 
-    Runs are cut into bursts by :class:`BurstSplitter` and come back in order. Read data passes
-    straight from the bus to ``o`` in the same cycle; nothing is buffered, so ``o.ready`` is the
-    bus's ``rready``. Only beats whose ``rid`` is ``axi_id`` belong to this reader.
+    Runs are cut into bursts by :class:`BurstSplitter` and come back in order. Only beats whose
+    ``rid`` is ``axi_id`` belong to this reader.
 
-    *Latency*: ``arvalid`` rises three cycles after a run was accepted. *Throughput*: one burst
-    request a cycle, without a gap between runs, up to ``max_outstanding`` bursts in flight; one
-    beat a cycle as long as ``max_outstanding`` × burst length covers the latency of the memory.
+    Without landing beats, read data passes straight from the bus to ``o`` in the same cycle and
+    ``o.ready`` is the bus's ``rready``. With landing beats they wait in a buffer, a burst is
+    requested only while there is room for all of it, and the bus never has to wait: readers that
+    share a bus need this, or one whose data is not wanted yet would hold up the others.
+
+    *Latency*: ``arvalid`` rises three cycles after a run was accepted; landing costs a beat two
+    cycles. *Throughput*: one burst request a cycle, without a gap between runs, up to
+    ``max_outstanding`` bursts in flight; one beat a cycle as long as ``max_outstanding`` × burst
+    length, and the landing beats less two longest bursts, cover the latency of the memory.
 
     *Errors and halt*: while ``halt`` is high, or after an error, no burst is issued, no run is
-    accepted, and beats that still come are thrown away. A request already on the bus stays there,
-    as AXI demands. Once ``idle`` is high the reader may be reset, which is the only way out: keep
-    ``halt`` high until then, or beats of a halted run would be missing. ``o.valid`` may fall
-    without a transfer when the reader stops, and at no other time.
+    accepted, and beats that still come are thrown away; beats that landed before an error still
+    leave unless halted. A request already on the bus stays there, as AXI demands. Once ``idle`` is
+    high the reader may be reset, which is the only way out: keep ``halt`` high until then, or beats
+    of a halted run would be missing. ``o.valid`` may fall without a transfer when the reader stops,
+    and at no other time.
 
     Parameters
     ----------
@@ -38,6 +44,8 @@ class BurstReader(BurstPort):
         Longest burst, 1 to 256.
     max_outstanding : :class:`int`
         Most bursts in flight, 1 to 256.
+    landing_beats : :class:`int`
+        Beats the buffer holds: 0, or at least two longest bursts.
 
     Members
     -------
@@ -52,8 +60,8 @@ class BurstReader(BurstPort):
     halt : :py:`In(1)`
         Stop as soon as the bus allows.
     idle : :py:`Out(1)`
-        No burst is in flight or on the bus. Unless stopped, also: no accepted run is left. Falls
-        the cycle after a run was accepted.
+        No burst is in flight or on the bus. Unless stopped, also: no accepted run is left and
+        every beat has been taken. Falls the cycle after a run was accepted.
     error : :py:`Out(2)`
         The first :class:`BusError`, held until reset.
 
@@ -72,7 +80,14 @@ class BurstReader(BurstPort):
         axi_id=0,
         max_burst_beats=64,
         max_outstanding=32,
+        landing_beats=0,
     ):
+        if landing_beats and landing_beats < 2 * max_burst_beats:
+            raise ValueError(
+                f"landing_beats must be 0 or at least {2 * max_burst_beats}, two longest bursts, "
+                f"not {landing_beats!r}."
+            )
+        self._landing_beats = landing_beats
         super().__init__(
             {
                 "o": Out(stream.Signature(BeatLayout(data_bits))),
@@ -93,15 +108,18 @@ class BurstReader(BurstPort):
 
         # One entry a burst, from the cycle it is loaded for the bus to its last beat: what the
         # returning beats need to know, and the count of bursts in flight.
-        flight_layout = data.StructLayout({"tag": 2, "last": 1})
+        flight_layout = data.StructLayout({"tag": RunTag(), "last": 1})
         m.submodules.flight = flight = fifo.SyncFIFO(
             width=flight_layout.size, depth=self._max_outstanding
         )
         landing = data.View(flight_layout, flight.r_data)
 
+        landed = stream.Signature(self.o.payload.shape()).create(path=("landed",))
+        roomy, empty = self._land(m, landed, splitter.o)
+
         burst = splitter.o
         m.d.comb += [
-            burst.ready.eq((~bus.arvalid | bus.arready) & flight.w_rdy & ~stopped),
+            burst.ready.eq((~bus.arvalid | bus.arready) & flight.w_rdy & roomy & ~stopped),
             flight.w_en.eq(burst.valid & burst.ready),
             flight.w_data.eq(Cat(burst.p.tag, burst.p.last)),
             bus.arid.eq(self._axi_id),
@@ -122,14 +140,47 @@ class BurstReader(BurstPort):
         ours = Signal()
         m.d.comb += [
             ours.eq(bus.rvalid & (bus.rid == self._axi_id) & flight.r_rdy),
-            self.o.valid.eq(ours & ~failed & ~stopped),
-            self.o.p.data.eq(bus.rdata),
-            self.o.p.tag.eq(landing.tag),
-            self.o.p.last.eq(landing.last & bus.rlast),
-            bus.rready.eq(ours & (self.o.ready | failed | stopped)),
+            landed.valid.eq(ours & ~failed & ~stopped),
+            landed.p.data.eq(bus.rdata),
+            landed.p.tag.eq(landing.tag),
+            landed.p.last.eq(landing.last & bus.rlast),
+            bus.rready.eq(ours & (landed.ready | failed | stopped)),
             flight.r_en.eq(ours & bus.rready & bus.rlast),
         ]
 
-        m.d.comb += self.idle.eq(~flight.r_rdy & (stopped | ~splitter.busy))
+        m.d.comb += self.idle.eq(~flight.r_rdy & (stopped | (~splitter.busy & empty)))
         self.hold_first_error(m, refused=splitter.refused, failed=ours & failed)
         return m
+
+    def _land(self, m, landed, burst):
+        """Connect ``landed``, the beats from the bus, to ``o``; claim room for each ``burst``.
+
+        Returns
+        -------
+        Value, Value
+            There is room for a burst of any length; no beat waits.
+        """
+        if not self._landing_beats:
+            wiring.connect(m, landed, wiring.flipped(self.o))
+            return Const(1), Const(1)
+
+        m.submodules.buffer = buffer = fifo.SyncFIFOBuffered(
+            width=len(landed.p.as_value()), depth=self._landing_beats
+        )
+        m.d.comb += [
+            buffer.w_data.eq(landed.p),
+            buffer.w_en.eq(landed.valid),
+            landed.ready.eq(buffer.w_rdy),
+            self.o.p.eq(buffer.r_data),
+            self.o.valid.eq(buffer.r_rdy & ~self.halt),
+            buffer.r_en.eq(self.o.ready & ~self.halt),
+        ]
+        # What a burst claims is subtracted a cycle late, off the critical path of the splitter, so
+        # there must be room for a second one. Space of a beat is free once the beat has left.
+        free = Signal(range(self._landing_beats + 1), init=self._landing_beats)
+        claimed = Signal(range(self._max_burst_beats + 1))
+        m.d.sync += [
+            claimed.eq(Mux(burst.valid & burst.ready, burst.p.len + 1, 0)),
+            free.eq(free - claimed + (self.o.valid & self.o.ready)),
+        ]
+        return free >= 2 * self._max_burst_beats, ~buffer.r_rdy

@@ -5,7 +5,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .axi import AXI_PAGE_BYTES, BusError, RunLayout, check_bus_parameters
+from .axi import AXI_PAGE_BYTES, BusError, RunLayout, RunTag, check_bus_parameters
 
 __all__ = ["BurstLayout", "BurstSplitter", "check_burst_parameters"]
 
@@ -29,7 +29,7 @@ class BurstLayout(data.StructLayout):
     run, and ``last`` on the final burst of the run."""
 
     def __init__(self, address_bits=32):
-        super().__init__({"address": address_bits, "len": 8, "tag": 2, "last": 1})
+        super().__init__({"address": address_bits, "len": 8, "tag": RunTag(), "last": 1})
 
 
 class BurstSplitter(wiring.Component):
@@ -107,7 +107,7 @@ class BurstSplitter(wiring.Component):
         present = Signal()
         beat_address = Signal(self._address_bits - self._byte_bits)
         left = Signal(16)
-        tag = Signal(2)
+        tag = Signal(RunTag())
         refusal = Signal(2)
 
         refusal_next = Signal(2)

@@ -1,6 +1,6 @@
 """Writes a stream of beats to runs of memory over AXI4."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import fifo, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -14,14 +14,19 @@ __all__ = ["BurstWriter"]
 class BurstWriter(BurstPort):
     """Writes the beats of a stream to runs of memory, one run after the other.
 
-    Runs are cut into bursts by :class:`BurstSplitter`; a burst is requested as soon as its run is
-    known, while its data may come later. Whole bus words are written, never parts. The ``tag`` of a
-    run is ignored.
+    Runs are cut into bursts by :class:`BurstSplitter`. Without stored beats a burst is requested as
+    soon as its run is known, while its data may come later. With stored beats it is requested when
+    all of its data waits in a buffer, so that it holds the bus no longer than it has to: writers
+    that share a bus need this. Whole bus words are written, never parts. The ``tag`` of a run is
+    ignored.
 
-    *Latency*: ``awvalid`` rises three cycles after a run was accepted; a beat is on the bus the
-    cycle after it was accepted. *Throughput*: one beat a cycle across burst and run boundaries as
-    long as ``max_outstanding`` × burst length covers the time the memory takes to answer.
-    *Backpressure*: ``i.ready`` is low until the burst that the beat belongs to has been requested.
+    *Latency*: ``awvalid`` rises three cycles after a run was accepted, with stored beats four at
+    the earliest and two after the last beat of the burst was accepted; a beat is on the bus the
+    cycle after it was accepted, or taken from the buffer. *Throughput*: one beat a cycle across
+    burst and run boundaries as long as ``max_outstanding`` × burst length covers the time the
+    memory takes to answer.
+    *Backpressure*: ``i.ready`` is low until the burst that the beat belongs to has been requested;
+    with stored beats, while the buffer is full.
 
     *Errors and halt*: while ``halt`` is high, or after an error, no burst is requested, no run and
     no beat is accepted. Bursts already requested are completed by themselves with all byte strobes
@@ -40,6 +45,8 @@ class BurstWriter(BurstPort):
         Longest burst, 1 to 256.
     max_outstanding : :class:`int`
         Most bursts requested and not answered, 1 to 256.
+    stored_beats : :class:`int`
+        Beats the buffer holds: 0, or at least two longest bursts.
 
     Members
     -------
@@ -74,7 +81,14 @@ class BurstWriter(BurstPort):
         axi_id=0,
         max_burst_beats=64,
         max_outstanding=8,
+        stored_beats=0,
     ):
+        if stored_beats and stored_beats < 2 * max_burst_beats:
+            raise ValueError(
+                f"stored_beats must be 0 or at least {2 * max_burst_beats}, two longest bursts, "
+                f"not {stored_beats!r}."
+            )
+        self._stored_beats = stored_beats
         super().__init__(
             {
                 "i": In(stream.Signature(data_bits)),
@@ -93,8 +107,10 @@ class BurstWriter(BurstPort):
         bus = self.bus
         splitter, stopped = self.split_runs(m)
 
+        beats = stream.Signature(self._data_bits).create(path=("beats",))
+        burst, waiting = self._store(m, splitter.o, beats, stopped)
+
         # Requests. A burst counts as unanswered from the cycle it is loaded for the bus.
-        burst = splitter.o
         requested = Signal()
         unanswered = Signal(range(self._max_outstanding + 1))
         m.d.comb += [
@@ -127,8 +143,8 @@ class BurstWriter(BurstPort):
         m.d.comb += [
             lengths.w_en.eq(requested),
             lengths.w_data.eq(burst.p.len),
-            self.i.ready.eq(lengths.r_rdy & room & ~stopped),
-            load.eq(lengths.r_rdy & room & (self.i.valid | stopped)),
+            beats.ready.eq(lengths.r_rdy & room & ~stopped),
+            load.eq(lengths.r_rdy & room & (beats.valid | stopped)),
             lengths.r_en.eq(load & burst_end),
         ]
         with m.If(bus.wready):
@@ -136,7 +152,7 @@ class BurstWriter(BurstPort):
         with m.If(load):
             m.d.sync += [
                 bus.wvalid.eq(1),
-                bus.wdata.eq(self.i.payload),
+                bus.wdata.eq(beats.payload),
                 bus.wstrb.eq(Mux(stopped, 0, ~0)),
                 bus.wlast.eq(burst_end),
                 sent.eq(Mux(burst_end, 0, sent + 1)),
@@ -147,6 +163,51 @@ class BurstWriter(BurstPort):
         m.d.comb += [bus.bready.eq(unanswered != 0), answered.eq(bus.bvalid & bus.bready)]
         m.d.sync += unanswered.eq(unanswered + requested - answered)
 
-        m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~splitter.busy))
+        m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~(splitter.busy | waiting)))
         self.hold_first_error(m, refused=splitter.refused, failed=answered & bus.bresp[1])
         return m
+
+    def _store(self, m, cut, beats, stopped):
+        """Connect ``i`` to ``beats``, and hold the bursts ``cut`` back until their data is there.
+
+        Returns
+        -------
+        stream of BurstLayout, Value
+            The bursts that may begin; whether one is held back.
+        """
+        if not self._stored_beats:
+            m.d.comb += [
+                beats.payload.eq(self.i.payload),
+                beats.valid.eq(self.i.valid),
+                self.i.ready.eq(beats.ready),
+            ]
+            return cut, Const(0)
+
+        m.submodules.buffer = buffer = fifo.SyncFIFOBuffered(
+            width=self._data_bits, depth=self._stored_beats
+        )
+        m.d.comb += [
+            buffer.w_data.eq(self.i.payload),
+            buffer.w_en.eq(self.i.valid & ~stopped),
+            self.i.ready.eq(buffer.w_rdy & ~stopped),
+            beats.payload.eq(buffer.r_data),
+            beats.valid.eq(buffer.r_rdy),
+            buffer.r_en.eq(beats.ready),
+        ]
+        # Two entries keep the comparison off the critical path of the splitter.
+        m.submodules.held = held = fifo.SyncFIFO(width=len(cut.p.as_value()), depth=2)
+        burst = stream.Signature(cut.p.shape()).create(path=("burst",))
+        unclaimed = Signal(range(self._stored_beats + 1))
+        complete = Signal()
+        m.d.comb += [
+            held.w_data.eq(cut.p),
+            held.w_en.eq(cut.valid),
+            cut.ready.eq(held.w_rdy),
+            complete.eq(unclaimed > burst.p.len),
+            burst.p.eq(held.r_data),
+            burst.valid.eq(held.r_rdy & complete),
+            held.r_en.eq(burst.ready & complete),
+        ]
+        claimed = Mux(burst.valid & burst.ready, burst.p.len + 1, 0)
+        m.d.sync += unclaimed.eq(unclaimed + (self.i.valid & self.i.ready) - claimed)
+        return burst, held.r_rdy

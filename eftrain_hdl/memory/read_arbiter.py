@@ -1,10 +1,11 @@
-"""Shares one AXI4 read port between two readers."""
+"""Shares one AXI4 read port between readers."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .axi import AxiReadSignature
+from .round_robin import check_clients, round_robin
 
 __all__ = ["ReadArbiter"]
 
@@ -12,25 +13,26 @@ REQUEST_SIGNALS = ("id", "addr", "len", "size", "burst", "lock", "cache", "prot"
 
 
 class ReadArbiter(wiring.Component):
-    """Puts the read requests of two clients on one bus and routes the data back by ``rid``.
+    """Puts the read requests of its clients on one bus and routes the data back by ``rid``.
 
-    Requests alternate when both clients have one (round robin), else the one that asks is served.
-    ``arid`` passes through: ``client0`` must use 0 and ``client1`` must use 1.
+    Clients that have a request take turns (round robin). ``arid`` passes through: the reader at
+    ``client0`` must use 0, that at ``client1`` must use 1, and so on.
 
     *Latency*: one cycle for requests, none for data. *Throughput*: one request and one beat a
     cycle. *Backpressure*: the data channel is shared, so a client that does not take its beat also
-    holds up the other one's. Where the consumer of one client's data can wait for data of the
-    other client, each client must have room for all the data it has requested, or both wait for
-    ever.
+    holds up the others'. Where the consumer of one client's data can wait for data of another
+    client, each client must have room for all the data it has requested, or both wait for ever.
 
     Parameters
     ----------
+    clients : :class:`int`
+        How many, at most 2**id_bits.
     address_bits, data_bits, id_bits : :class:`int`
-        Widths of the three buses.
+        Widths of all buses.
 
     Members
     -------
-    client0, client1 : :py:`In(AxiReadSignature(address_bits, data_bits, id_bits))`
+    client0, client1, ... : :py:`In(AxiReadSignature(address_bits, data_bits, id_bits))`
         From the readers.
     bus : :py:`Out(AxiReadSignature(address_bits, data_bits, id_bits))`
         To memory.
@@ -38,43 +40,34 @@ class ReadArbiter(wiring.Component):
     Raises
     ------
     :exc:`ValueError`
-        If a width is not legal in AXI4.
+        If a width is not legal in AXI4, or there are more clients than ids.
     """
 
-    def __init__(self, *, address_bits=32, data_bits=128, id_bits=1):
+    def __init__(self, *, clients=2, address_bits=32, data_bits=128, id_bits=1):
         signature = AxiReadSignature(address_bits, data_bits, id_bits)
-        super().__init__(
-            {"client0": In(signature), "client1": In(signature), "bus": Out(signature)}
-        )
+        check_clients(clients, id_bits)
+        self._names = [f"client{index}" for index in range(clients)]
+        super().__init__({**dict.fromkeys(self._names, In(signature)), "bus": Out(signature)})
 
     def elaborate(self, platform):
         m = Module()
         bus = self.bus
+        clients = [getattr(self, name) for name in self._names]
 
         # The request goes through a register: once it is on the bus, a change of mind of the
         # arbiter cannot alter it.
-        served_last = Signal(init=1)
-        chosen = Signal()
         free = ~bus.arvalid | bus.arready
-        m.d.comb += [
-            chosen.eq(Mux(served_last, ~self.client0.arvalid, self.client1.arvalid)),
-            self.client0.arready.eq(free & ~chosen),
-            self.client1.arready.eq(free & chosen),
-        ]
+        asking = Cat(client.arvalid for client in clients)
+        chosen = round_robin(m, asking, taken=free)
+        for index, client in enumerate(clients):
+            m.d.comb += client.arready.eq(free & (chosen == index))
         with m.If(free):
-            m.d.sync += bus.arvalid.eq(self.client0.arvalid | self.client1.arvalid)
+            m.d.sync += bus.arvalid.eq(asking.any())
             for name in REQUEST_SIGNALS:
-                m.d.sync += getattr(bus, f"ar{name}").eq(
-                    Mux(
-                        chosen,
-                        getattr(self.client1, f"ar{name}"),
-                        getattr(self.client0, f"ar{name}"),
-                    )
-                )
-            with m.If(Cat(self.client0.arvalid, self.client1.arvalid).any()):
-                m.d.sync += served_last.eq(chosen)
+                requests = Array(getattr(client, f"ar{name}") for client in clients)
+                m.d.sync += getattr(bus, f"ar{name}").eq(requests[chosen])
 
-        for client, index in ((self.client0, 0), (self.client1, 1)):
+        for index, client in enumerate(clients):
             m.d.comb += [
                 client.rvalid.eq(bus.rvalid & (bus.rid == index)),
                 client.rid.eq(bus.rid),
@@ -82,5 +75,5 @@ class ReadArbiter(wiring.Component):
                 client.rresp.eq(bus.rresp),
                 client.rlast.eq(bus.rlast),
             ]
-        m.d.comb += bus.rready.eq(Mux(bus.rid == 1, self.client1.rready, self.client0.rready))
+        m.d.comb += bus.rready.eq(Array(client.rready for client in clients)[bus.rid])
         return m

@@ -20,6 +20,7 @@ from eftrain_hdl.arithmetic import BF16, FP32, FloatAdd, dot_product_model, roun
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.datapath.accumulator import Accumulator
 from eftrain_hdl.datapath.mac_array import MacArray
+from eftrain_hdl.memory.axi import RunTag
 
 PERIOD_NS = 10
 SEED = 20240229
@@ -36,7 +37,7 @@ BeatBus, Beat, BeatSource, _, _ = define_stream(
     "Beat", signals=["data", "tag", "last", "valid", "ready"]
 )
 VectorBus, Vector, VectorSource, VectorSink, _ = define_stream(
-    "Vector", signals=["data", "end", "valid", "ready"]
+    "Vector", signals=["data", "end", "transpose", "valid", "ready"]
 )
 PlainBus, _, _, PlainSink, _ = define_stream("Plain", signals=["payload", "valid", "ready"])
 
@@ -50,7 +51,7 @@ async def start(dut):
     dut._log.setLevel(logging.INFO)
     dut._log.info("random seed %d", SEED)
     for name in (
-        "ring1_i_valid", "ring1_release", "ring2_i_valid", "ring2_release", "turn_enable",
+        "ring1_i_valid", "ring1_release", "ring2_i_valid", "ring2_release",
         "load1_i_valid", "load2_i_valid", "load4_i_valid", "turn_i_valid", "turn_o_ready",
         "load1_o_ready", "load2_o_ready", "load4_o_ready", "array_shadow_valid", "array_swap",
         "array_v", "sums_valid", "sums_drain_read", "sums_sums",
@@ -242,7 +243,7 @@ class Loader:
         self.source = BeatSource(BeatBus.from_prefix(dut, f"{prefix}_i"), dut.clk)
         self.sink = VectorSink(VectorBus.from_prefix(dut, f"{prefix}_o"), dut.clk)
         self.taken = Handshakes(dut, f"{prefix}_i", ["data"])
-        self.given = Handshakes(dut, f"{prefix}_o", ["data", "end"])
+        self.given = Handshakes(dut, f"{prefix}_o", ["data", "end", "transpose"])
 
     async def send(self, rng, vectors):
         """Random vectors with random tags; compares what comes out."""
@@ -250,16 +251,20 @@ class Loader:
         expected = []
         for words in values:
             for beat in range(self.beats):
-                tag, last = rng.randrange(4), rng.random() < 0.5
+                tag, last = rng.getrandbits(len(RunTag.FIELDS)), rng.random() < 0.5
                 data = pack(words[4 * beat : 4 * beat + 4])
                 self.source.send_nowait(Beat(data=data, tag=tag, last=int(last)))
             # Only the last beat of a vector can end a row.
             rounded = round_to_format(self.fmt, words)
-            expected.append((pack(rounded, self.fmt.bits), int(last and tag & 1)))
+            mark, transpose = (
+                tag >> RunTag.FIELDS.index(name) & 1 for name in ("mark", "transpose")
+            )
+            expected.append((pack(rounded, self.fmt.bits), int(last and mark), transpose))
         ends = 0
-        for data, end in expected:
+        for data, end, transpose in expected:
             vector = await self.sink.recv()
             assert int(vector.data) == data and int(vector.end) == end
+            assert int(vector.transpose) == transpose
             ends += end
         assert 0 < ends < vectors and self.sink.empty()
 
@@ -313,13 +318,21 @@ class Turn:
         self.given = Handshakes(dut, "turn_o", ["payload"])
 
     def send(self, rng, rows):
-        """Queue array rows of these many vectors; returns the groups that must come out."""
+        """Queue array rows of these many vectors; returns the groups that must come out.
+
+        A negative length stands for that many vectors that pass as they are: groups of one.
+        """
         groups = []
         for length in rows:
-            vectors = [[rng.randrange(1, 256) for _ in range(LANES)] for _ in range(length)]
+            vectors = [[rng.randrange(1, 256) for _ in range(LANES)] for _ in range(abs(length))]
             for index, vector in enumerate(vectors):
-                end = int(index == length - 1)
-                self.source.send_nowait(Vector(data=pack(vector, 8), end=end))
+                end = int(index == length - 1) if length > 0 else rng.randrange(2)
+                self.source.send_nowait(
+                    Vector(data=pack(vector, 8), end=end, transpose=int(length > 0))
+                )
+            if length < 0:
+                groups += [[vector] for vector in vectors]
+                continue
             vectors += [[0] * LANES] * (-length % LANES)
             for first in range(0, len(vectors), LANES):
                 groups.append(list(zip(*vectors[first : first + LANES], strict=True)))
@@ -332,71 +345,110 @@ class Turn:
                 assert found == list(pixels), (number, lane)
         assert self.sink.empty()
 
+    async def check_cycles(self, rng, rows):
+        """Send without stalls: only what the output needs holds back the input.
+
+        A group's first output comes two cycles after its last input, or after the group before. A
+        group may enter when the last output but for one of the group before the last is out.
+        """
+        taken, given, last_outputs = [], [], [-1, -1]
+        for length in rows:
+            sizes = [1] * -length
+            if length > 0:
+                sizes = [min(LANES, length - k) for k in range(0, length, LANES)]
+            for size in sizes:
+                begin = max(len(taken) and taken[-1] + 1, last_outputs[-2])
+                taken += range(begin, begin + size)
+                begin = max(taken[-1] + 2, last_outputs[-1] + 1)
+                given += range(begin, begin + (LANES if length > 0 else 1))
+                last_outputs.append(given[-1])
+        self.taken.cycles.clear()
+        self.given.cycles.clear()
+        await self.expect(self.send(rng, rows))
+        first = self.taken.cycles[0]
+        assert [cycle - first for cycle in self.taken.cycles] == taken
+        assert [cycle - first for cycle in self.given.cycles] == given
+
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def transposer_groups(dut):
-    """Rows of 1 to 9 vectors: a group of LANES outputs for every LANES inputs or the row's rest.
-
-    A group takes 2 * LANES cycles, full or not, and its first output follows its last input or
-    zero vector in the next cycle.
-    """
+    """Rows of 1 to 9 vectors: a group of LANES outputs for every LANES inputs or the row's rest."""
     rng = await start(dut)
-    dut.turn_enable.value = 1
     turn = Turn(dut)
     await cycles(dut, 2)
     for length in range(1, 10):
-        turn.taken.cycles.clear()
-        turn.given.cycles.clear()
-        groups = turn.send(rng, [length] * 6)
-        assert len(groups) == 6 * -(-length // LANES)
-        await turn.expect(groups)
-        first = turn.taken.cycles[0]
-        starts = [first + 2 * LANES * group for group in range(len(groups))]
-        assert turn.given.cycles == [s + LANES + lane for s in starts for lane in range(LANES)]
-        per_row = [min(LANES, length - k) for k in range(0, length, LANES)]
-        counts = per_row * 6
-        assert turn.taken.cycles == [
-            s + k for s, size in zip(starts, counts, strict=True) for k in range(size)
-        ]
+        await turn.check_cycles(rng, [length] * 6)
+        groups = 6 * -(-length // LANES)
+        given = turn.given.cycles
+        assert len(given) == LANES * groups
+        # From the first group on an output a cycle, if the first input of each group is in time.
+        if length <= LANES or length % LANES == 0:
+            assert given[-1] - given[0] == LANES * groups - 1
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def transposer_random(dut):
     """Random rows in all four stall combinations."""
     rng = await start(dut)
-    dut.turn_enable.value = 1
     turn = Turn(dut)
     await cycles(dut, 2)
     for idle, backpressure in STALLS:
         stall(rng, turn.source, idle)
         stall(rng, turn.sink, backpressure)
-        await turn.expect(turn.send(rng, [rng.randint(1, 14) for _ in range(30)]))
+        await turn.expect(turn.send(rng, [rng.randint(1, 14) for _ in range(60)]))
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def transposer_passes_through(dut):
-    """Without enable vectors pass in the same cycle, one a cycle, and before and after rows."""
+    """Vectors that are not transposed come out two cycles later, one a cycle."""
     rng = await start(dut)
     turn = Turn(dut)
     for idle, backpressure in STALLS:
         stall(rng, turn.source, idle)
         stall(rng, turn.sink, backpressure)
-        dut.turn_enable.value = 0
+        await cycles(dut, 2)
+        await turn.expect(turn.send(rng, [-60]))
+    stall(rng, turn.source, False)
+    stall(rng, turn.sink, False)
+    await cycles(dut, 2)
+    await turn.check_cycles(rng, [-60])
+    assert turn.given.cycles == [cycle + 2 for cycle in turn.taken.cycles]
+    assert turn.taken.cycles[-1] - turn.taken.cycles[0] == 59
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def transposer_switches(dut):
+    """Rows and vectors that pass follow each other at once, in all stall combinations."""
+    rng = await start(dut)
+    turn = Turn(dut)
+    await cycles(dut, 2)
+    for idle, backpressure in STALLS:
+        stall(rng, turn.source, idle)
+        stall(rng, turn.sink, backpressure)
+        lengths = [rng.choice((1, -1)) * rng.randint(1, 9) for _ in range(80)]
+        await turn.expect(turn.send(rng, lengths))
+    stall(rng, turn.source, False)
+    stall(rng, turn.sink, False)
+    await cycles(dut, 2)
+    await turn.check_cycles(rng, [-3, 8, 3, -5, 4, -1])
+    await cycles(dut, 2)
+    await turn.check_cycles(rng, lengths)
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def transposer_backpressure(dut):
+    """While the output waits two groups fit inside and, of vectors that pass, three."""
+    rng = await start(dut)
+    turn = Turn(dut)
+    for rows, fits in (([LANES] * 4, 2 * LANES), ([1] * 6, 2), ([5] * 4, 5), ([-9], 3)):
+        turn.sink.set_pause_generator(itertools.repeat(True))
         await cycles(dut, 2)
         turn.taken.cycles.clear()
-        turn.given.cycles.clear()
-        values = [rng.getrandbits(32) for _ in range(60)]
-        for value in values:
-            turn.source.send_nowait(Vector(data=value, end=rng.randrange(2)))
-        for value in values:
-            assert int((await turn.sink.recv()).payload) == value
-        assert turn.taken.cycles == turn.given.cycles
-        if not idle and not backpressure:
-            assert turn.taken.cycles[-1] - turn.taken.cycles[0] == 59
-        await cycles(dut, 2)
-        dut.turn_enable.value = 1
-        await turn.expect(turn.send(rng, [3, 4, 5]))
-        await cycles(dut, 2)
+        groups = turn.send(rng, rows)
+        await cycles(dut, 50)
+        assert len(turn.taken.cycles) == fits
+        turn.sink.set_pause_generator(itertools.repeat(False))
+        await turn.expect(groups)
 
 
 # -- array -----------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""cocotb testbench of the epilogue and the loss unit, which stand side by side in one model.
+"""cocotb testbench of the epilogue.
 
-``tests/datapath/test_epilogue_cocotb.py`` builds the model, in which ``ep`` is the prefix of the
-epilogue's ports and ``loss`` that of the loss unit's. Inputs change after a rising edge and
-everything is read at the next one: a *cycle* is what lies between.
+``tests/datapath/test_epilogue_cocotb.py`` builds the models, one for each group T. Inputs change
+after a rising edge and everything is read at the next one: a *cycle* is what lies between.
 """
 
 import itertools
@@ -15,214 +14,183 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 from cocotbext.axi.stream import define_stream
 
-from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.datapath.epilogue import Epilogue
-from eftrain_hdl.datapath.softmax_loss import SoftmaxLoss
-from eftrain_hdl.isa import Flag
-from sim.testbenches.tb_blocks import PERIOD_NS, Handshakes, cycles, pack, stall
+from eftrain_hdl.datapath.epilogue_model import DrainedBlock, side_vectors
+from eftrain_hdl.datapath.statistics import Statistics
+from eftrain_hdl.isa import (
+    EXCLUSIVE_FLAGS,
+    LEGAL_FLAGS,
+    PARTIAL_BEATS,
+    REQUIRED_FLAGS,
+    Flag,
+    Opcode,
+)
+from sim.testbenches.stream_unit import (
+    High,
+    PlainBeat,
+    PlainBus,
+    PlainSink,
+    PlainSource,
+    bits,
+    to_beats,
+)
+from sim.testbenches.tb_blocks import PERIOD_NS, Handshakes, cycles, stall
 
 SEED = 20240705
-CONFIG = CoreConfig(rows=8, lanes=8, max_classes=64)
-T = CONFIG.group
-N = CONFIG.vector_beats
 WINDOW = 4
 CORNERS = np.array(
     [0, 1 << 31, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00001, 1,
      0x80000001, 0x00800000, 0x80800000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800001],
     np.uint32,
 )  # fmt: skip
+RATES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
 
-R, B, A, M = Flag.RELU, Flag.BIAS, Flag.SIDE_ADD, Flag.SIDE_MASK
+FP, BP, WU, PASS, PASS_BP = (
+    Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS, Opcode.PASS_BP,
+)  # fmt: skip
+R, B, A, M = Flag.RELU, Flag.BIAS, Flag.ADD, Flag.SIDE_MASK
 P, U, W, V = Flag.POOL, Flag.UNPOOL, Flag.UPDATE, Flag.MOMENTUM
-UNBIASED = [(), (R,), (A,), (A, R), (M,), (M, R)]
-BIASED = [(B,), (B, R), (A, B), (A, B, R)]
-POOLED = [(P,), (P, R), (P, B), (P, B, R)]
-UNPOOLED = [(U,), (U, M)]
-WU = [(), (B,), (W,), (W, B), (W, V), (W, V, B)]
+K, S, G, N = Flag.KEEP, Flag.STATISTICS, Flag.SUMS, Flag.NORM_MASK
+DRAIN_FLAGS = {R, B, A, M, P, U, W, V, K, S, G, N}
 
+PLACE = ("block_start", "block_end", "group_first", "group_last", "block")
 AccBus, AccBeat, AccSource, _, _ = define_stream(
-    "Acc", signals=["data", "block_start", "diagonal", "lane", "valid", "ready"]
-)
-PlainBus, PlainBeat, PlainSource, PlainSink, _ = define_stream(
-    "Plain", signals=["payload", "valid", "ready"]
+    "Acc", signals=["data", *PLACE, "diagonal", "lane", "valid", "ready"]
 )
 
 
-async def start(dut):
-    """Clock and reset; every input 0. Returns a random generator of Python's and one of numpy's."""
-    logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
-    dut._log.setLevel(logging.INFO)
-    dut._log.info("random seed %d", SEED)
-    for name in (
-        "ep_flags", "ep_is_wu", "ep_is_update", "ep_learning_rate", "ep_momentum",
-        "ep_weight_decay", "ep_acc_valid", "ep_side_valid", "ep_o_ready", "loss_start",
-        "loss_images", "loss_classes", "loss_gradient", "loss_scale", "loss_record",
-        "loss_logits_valid", "loss_labels_valid", "loss_o_ready",
-    ):  # fmt: skip
-        getattr(dut, name).value = 0
-    cocotb.start_soon(Clock(dut.clk, PERIOD_NS, "ns").start())
-    await reset(dut)
-    return random.Random(SEED), np.random.default_rng(SEED)
+def legal_modes(opcode):
+    """All sets of flags that matter on the drain and are legal with this opcode, as tuples."""
+    choice = [flag for flag in LEGAL_FLAGS[opcode] if flag in DRAIN_FLAGS]
+    for count in range(len(choice) + 1):
+        for flags in itertools.combinations(choice, count):
+            exclusive = any(set(pair) <= set(flags) for pair in EXCLUSIVE_FLAGS)
+            lacking = any(one in flags and other not in flags for one, other in REQUIRED_FLAGS)
+            if not exclusive and not lacking:
+                yield flags
 
 
-async def reset(dut):
-    dut.rst.value = 1
-    await cycles(dut, 3)
-    dut.rst.value = 0
+ALL_MODES = [(opcode, flags) for opcode in (FP, BP, WU, PASS) for flags in legal_modes(opcode)]
 
 
-def bits(values):
-    return np.asarray(values, np.float32).view(np.uint32)
-
-
-def to_beats(words):
-    return [pack(beat) for beat in np.asarray(words, np.uint32).reshape(-1, 4)]
-
-
-def random_words(rng, shape):
+def random_words(rng, shape, corners=0.05):
     """fp32 bits: mostly moderate numbers with repetitions, so that ties occur, and some corners."""
     words = bits(rng.integers(-8, 9, shape) * 0.375)
     words = np.where(rng.random(shape) < 0.5, bits(rng.normal(size=shape)), words)
-    return np.where(rng.random(shape) < 0.05, rng.choice(CORNERS, shape), words)
+    return np.where(rng.random(shape) < corners, rng.choice(CORNERS, shape), words)
 
 
-class High:
-    """Counts the cycles in which a port is high."""
-
-    def __init__(self, dut, name):
-        self.count = 0
-        self._signal = getattr(dut, name)
-        cocotb.start_soon(self._watch(dut))
-
-    async def _watch(self, dut):
-        while True:
-            await RisingEdge(dut.clk)
-            self.count += int(self._signal.value)
-
-
-class Unit:
-    """A block with its streams: ``inputs`` and ``o`` of the ports ``<prefix>_<stream>``."""
-
-    def __init__(self, dut, prefix, inputs, flags):
-        self.dut = dut
-        self._prefix = prefix
-        self.sources, self.moved = {}, {}
-        for name, (bus, source, payload) in inputs.items():
-            port = f"{prefix}_{name}"
-            self.sources[name] = source(bus.from_prefix(dut, port), dut.clk)
-            self.moved[name] = Handshakes(dut, port, payload)
-        self.sink = PlainSink(PlainBus.from_prefix(dut, f"{prefix}_o"), dut.clk)
-        self.moved["o"] = Handshakes(dut, f"{prefix}_o", ["payload"])
-        self.high = {name: High(dut, f"{prefix}_{name}") for name in flags}
-
-    def set(self, **controls):
-        for name, value in controls.items():
-            getattr(self.dut, f"{self._prefix}_{name}").value = value
-
-    def get(self, name):
-        return int(getattr(self.dut, f"{self._prefix}_{name}").value)
-
-    def cycles_of(self, name):
-        return self.moved[name].cycles
-
-    def pause(self, rng, **active):
-        """Random stalls on the streams that are named; none on the others."""
-        for name, stream in {**self.sources, "o": self.sink}.items():
-            stall(rng, stream, active.get(name, False))
-
-    def clear(self):
-        for moved in self.moved.values():
-            moved.cycles.clear()
-        for high in self.high.values():
-            high.count = 0
-
-    async def receive(self, count):
-        return [int((await self.sink.recv()).payload) for _ in range(count)]
-
-    def check_rest(self):
-        """All of the input was taken and nothing more came out."""
-        assert self.sink.empty()
-        assert all(source.empty() for source in self.sources.values())
-
-
-# -- epilogue --------------------------------------------------------------------------------------
+def random_blocks(rng, *, groups=2, vectors=(1, 2, 3, 5, 9)):
+    """Some tiles of a few blocks for each of ``groups`` groups of out blocks."""
+    blocks = []
+    for _ in range(groups):
+        tiles, count = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+        for tile, block in itertools.product(range(tiles), range(count)):
+            blocks.append(
+                DrainedBlock(int(rng.choice(vectors)), block, tile == 0, tile == tiles - 1)
+            )
+    return blocks
 
 
 class Job:
-    """Random vectors for one descriptor, the streams they make, and what must come out."""
+    """Random vectors for one descriptor, the streams they make, and what must come out.
 
-    def __init__(self, rng, flags, *, is_wu=False, vectors=12, block=WINDOW):
+    The vectors of the blocks are those of results: POOL takes four for each.
+    """
+
+    def __init__(self, rng, group, opcode, flags, blocks=None, *, vectors=12, corners=0.05):
         flags = set(flags)
-        is_update = W in flags
+        each = WINDOW if P in flags else 1
+        blocks = [
+            DrainedBlock(each * b.vectors, b.block, b.group_first, b.group_last)
+            for b in blocks or [DrainedBlock(vectors)]
+        ]
+        vectors = sum(block.vectors for block in blocks)
         diagonal = np.zeros(vectors, bool)
-        if is_wu and B in flags:
-            diagonal = np.r_[np.zeros(vectors, bool), np.ones(T, bool), np.zeros(2, bool)]
+        if opcode == WU and B in flags:
+            diagonal = np.r_[diagonal, np.ones(group, bool), np.zeros(2, bool)]
+            blocks = [DrainedBlock(len(diagonal))]
             vectors = len(diagonal)
-        block_start = np.arange(vectors) % block == 0
-        acc = random_words(rng, (vectors, T))
         results = vectors - diagonal.sum() + diagonal.any()
-        if is_update:
-            side_vectors = results * (2 if V in flags else 1)
-        elif U in flags:
-            side_vectors = WINDOW * vectors
-        else:
-            side_vectors = vectors if flags & {A, M} else 0
-            if B in flags and not is_wu:
-                side_vectors += block_start.sum()
-        side = random_words(rng, (side_vectors, T))
-        rates = {
-            "learning_rate": int(bits(0.05)),
-            "momentum": int(bits(0.9)),
-            "weight_decay": int(bits(5e-4)),
-        }
-        expected = Epilogue.model(
-            acc, side, flags=flags, is_wu=is_wu, is_update=is_update, **rates,
-            block_start=block_start, diagonal=diagonal,
-        )  # fmt: skip
-        self.title = ("WU " if is_wu else "") + "+".join(flag.name for flag in sorted(flags))
-        self.controls = {
-            "flags": sum(1 << flag for flag in flags), "is_wu": is_wu, "is_update": is_update,
+        parameters, operands = side_vectors(opcode, flags)
+        acc = random_words(rng, (vectors, group), corners)
+        side = random_words(rng, (results * operands + len(blocks) * parameters, group), corners)
+        windows = WINDOW if U in flags else int(A in flags)
+        auxiliary = random_words(rng, (vectors * windows, group), corners)
+        rates = {name: int(bits(value)) for name, value in RATES.items()}
+        o, second = Epilogue.model(
+            acc, side, auxiliary, opcode=opcode, flags=flags, blocks=blocks, diagonal=diagonal,
             **rates,
-        }  # fmt: skip
-        lane = np.cumsum(diagonal) - 1
-        self.acc = [
-            AccBeat(
-                data=data, block_start=int(block_start[k // N]), diagonal=int(diagonal[k // N]),
-                lane=int(max(lane[k // N], 0)),
-            )
-            for k, data in enumerate(to_beats(acc))
-        ]  # fmt: skip
+        )  # fmt: skip
+        self.title = f"{opcode.name} {'+'.join(flag.name for flag in sorted(flags))} {blocks}"
+        self.controls = {"flags": sum(1 << flag for flag in flags), "opcode": int(opcode), **rates}
         self.side = [PlainBeat(payload=data) for data in to_beats(side)]
-        self.expected = to_beats(expected)
-        exponents = expected.reshape(-1, 4) >> 23 & 255
-        self.nonfinite = int((exponents == 255).any(axis=1).sum())
+        self.auxiliary = [PlainBeat(payload=data) for data in to_beats(auxiliary)]
+        self.expected, self.second = to_beats(o), to_beats(second)
+        self.nonfinite = int(((o.reshape(-1, 4) >> 23 & 255) == 255).any(axis=1).sum())
+        self._make_acc(acc, blocks, diagonal)
+        self._make_rests(group // 4, blocks, diagonal, flags)
 
-        # (beats of acc, beats of o) between which nothing is on the way.
+    def _make_acc(self, acc, blocks, diagonal):
+        group = acc.shape[1]
+        lanes = np.maximum(np.cumsum(diagonal) - 1, 0)
+        self.acc, k = [], 0
+        for b in blocks:
+            for vector in range(b.vectors):
+                for data in to_beats(acc[k]):
+                    self.acc.append(
+                        AccBeat(
+                            data=data, block_start=int(vector == 0),
+                            block_end=int(vector == b.vectors - 1),
+                            group_first=int(b.group_first), group_last=int(b.group_last),
+                            block=b.block, diagonal=int(diagonal[k]), lane=int(lanes[k]) % group,
+                        )
+                    )  # fmt: skip
+                k += 1
+
+    def _make_rests(self, beats, blocks, diagonal, flags):
+        """(beats of acc, beats of o) between which nothing is on the way."""
         self.rests = {(0, 0)}
-        each = 4 if U in flags else 2 if {W, V} <= flags else 1
-        given = 0
-        for k in range(vectors):
-            whole = lane[k] == T - 1 if diagonal[k] else P not in flags or k % WINDOW == WINDOW - 1
-            if whole:
-                given += each
-                self.rests.add(((k + 1) * N, given * N))
-        assert given * N == len(self.expected)
+        each = WINDOW if U in flags else 2 if {W, V} <= flags else 1
+        record, sums = beats + 2 * PARTIAL_BEATS, {S, G} & flags
+        taken = given = 0
+        for block in blocks:
+            for vector in range(block.vectors):
+                whole = (
+                    diagonal[: taken + 1].sum() % (4 * beats) == 0
+                    if diagonal[taken]
+                    else P not in flags or vector % WINDOW == WINDOW - 1
+                )
+                taken += 1
+                given += each * beats * int(whole)
+                ends = vector == block.vectors - 1
+                if sums and block.group_last and ends:
+                    given += record
+                if whole and (ends or not sums):
+                    self.rests.add((taken * beats, given))
+        assert given == len(self.expected), self.title
 
 
-def every_mode(rng, **settings):
-    for flags in UNBIASED + BIASED + POOLED + UNPOOLED:
-        yield Job(rng, flags, **settings)
-    for flags in WU:
-        yield Job(rng, flags, is_wu=True, **settings)
+class Unit:
+    """The epilogue with its streams."""
 
+    SINKS = ("o", "second")
+    SOURCES = ("acc", "side", "auxiliary")
 
-class Ep(Unit):
     def __init__(self, dut):
-        inputs = {
-            "acc": (AccBus, AccSource, ["data", "block_start", "diagonal", "lane"]),
-            "side": (PlainBus, PlainSource, ["payload"]),
-        }
-        super().__init__(dut, "ep", inputs, ["nonfinite"])
+        self.dut = dut
+        self.group = 1 << len(dut.acc_lane)
+        self.beats = self.group // 4
+        self.sources = {"acc": AccSource(AccBus.from_prefix(dut, "acc"), dut.clk)}
+        self.sinks, self.moved = {}, {}
+        for name in ("side", "auxiliary"):
+            self.sources[name] = PlainSource(PlainBus.from_prefix(dut, name), dut.clk)
+        for name in self.SINKS:
+            self.sinks[name] = PlainSink(PlainBus.from_prefix(dut, name), dut.clk)
+        for name in (*self.SOURCES, *self.SINKS):
+            payload = ["data", *PLACE] if name == "acc" else ["payload"]
+            self.moved[name] = Handshakes(dut, name, payload)
+        self.nonfinite = High(dut, "nonfinite")
         self._rests, self._moved = set(), [0, 0]
         cocotb.start_soon(self._watch_idle())
 
@@ -230,45 +198,66 @@ class Ep(Unit):
         """Notes how many beats of acc and o had moved whenever the unit said that it is idle."""
         while True:
             await RisingEdge(self.dut.clk)
-            if self.get("idle"):
+            if int(self.dut.idle.value):
                 self._rests.add(tuple(self._moved))
             for k, name in enumerate(("acc", "o")):
-                self._moved[k] += self.get(f"{name}_valid") & self.get(f"{name}_ready")
+                valid, ready = (getattr(self.dut, f"{name}_{end}") for end in ("valid", "ready"))
+                self._moved[k] += int(valid.value) & int(ready.value)
 
-    def clear(self):
-        super().clear()
-        self._rests, self._moved = set(), [0, 0]
+    def pause(self, rng, **active):
+        """Random stalls on the streams that are named; none on the others."""
+        for name, stream in {**self.sources, **self.sinks}.items():
+            stall(rng, stream, active.get(name, False))
+
+    def job(self, rng, opcode, flags, *arguments, **settings):
+        return Job(rng, self.group, opcode, flags, *arguments, **settings)
 
     async def run(self, job):
         """Run one job from idle to idle; compares what comes out."""
-        assert self.get("idle"), job.title
-        self.set(**job.controls)
-        self.clear()
-        for beat in job.acc:
-            self.sources["acc"].send_nowait(beat)
-        for beat in job.side:
-            self.sources["side"].send_nowait(beat)
-        assert await self.receive(len(job.expected)) == job.expected, job.title
+        assert int(self.dut.idle.value), job.title
+        for name, value in job.controls.items():
+            getattr(self.dut, name).value = value
+        for moved in self.moved.values():
+            moved.cycles.clear()
+        self.nonfinite.count = 0
+        self._rests, self._moved = set(), [0, 0]
+        for name, source in self.sources.items():
+            for beat in getattr(job, name):
+                source.send_nowait(beat)
+        for name, expected in (("o", job.expected), ("second", job.second)):
+            got = [int((await self.sinks[name].recv()).payload) for _ in expected]
+            assert got == expected, (name, job.title)
         # The sink hands a beat over in the cycle after the one in which it took it.
-        for _ in range(4):
+        for _ in range(40):
             await cycles(self.dut, 1)
-            if self.get("idle"):
+            if int(self.dut.idle.value):
                 break
         else:
             raise AssertionError(f"{job.title}: not idle after the last beat")
-        self.check_rest()
-        assert self.high["nonfinite"].count == job.nonfinite, job.title
+        assert all(sink.empty() for sink in self.sinks.values()), job.title
+        assert all(source.empty() for source in self.sources.values()), job.title
+        assert self.nonfinite.count == job.nonfinite, job.title
         assert self._rests <= job.rests, f"{job.title}: idle with beats inside"
 
-    def all_cycles(self):
-        return tuple(self.cycles_of(name) for name in ("acc", "side", "o"))
+    def cycles_of(self, *names):
+        return tuple(self.moved[name].cycles for name in names)
 
 
-async def start_ep(dut):
-    rng, numbers = await start(dut)
-    unit = Ep(dut)
+async def start(dut):
+    """Clock and reset; every input 0. Returns a unit, a generator of Python's, one of numpy's."""
+    logging.getLogger(f"cocotb.{dut._name}").setLevel(logging.WARNING)
+    dut._log.setLevel(logging.INFO)
+    dut._log.info("random seed %d", SEED)
+    inputs = ("flags", "opcode", *RATES, *(f"{name}_valid" for name in Unit.SOURCES))
+    for name in (*inputs, "o_ready", "second_ready"):
+        getattr(dut, name).value = 0
+    cocotb.start_soon(Clock(dut.clk, PERIOD_NS, "ns").start())
+    dut.rst.value = 1
+    await cycles(dut, 3)
+    dut.rst.value = 0
+    unit = Unit(dut)
     await cycles(dut, 2)
-    return unit, rng, numbers
+    return unit, random.Random(SEED), np.random.default_rng(SEED)
 
 
 def consecutive(taken):
@@ -278,262 +267,179 @@ def consecutive(taken):
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def epilogue_latency(dut):
     """A single vector, or window, in every mode: ``Epilogue.latency`` from acc to o."""
-    unit, _, rng = await start_ep(dut)
-    for flags in UNBIASED + BIASED:
-        await unit.run(Job(rng, flags, vectors=1))
-        acc, side, o = unit.all_cycles()
-        assert o == [cycle + Epilogue.latency for cycle in acc], flags
-        # Operands of the side stream are taken with their acc beat, biases before it.
-        operands = acc if {A, M} & set(flags) else []
-        bias = list(range(acc[0] - N, acc[0])) if B in flags else []
-        assert side == bias + operands, flags
-    for flags in POOLED:
-        await unit.run(Job(rng, flags, vectors=WINDOW))
-        acc, _, o = unit.all_cycles()
-        assert o == [cycle + Epilogue.latency for cycle in acc[-N:]], flags
-    for flags in UNPOOLED:
-        await unit.run(Job(rng, flags, vectors=1))
-        acc, side, o = unit.all_cycles()
-        # The window is known one cycle after its last beat.
-        assert acc[0] == side[-1] + 1
-        assert o[:N] == [cycle + Epilogue.latency for cycle in acc], flags
-    await unit.run(Job(rng, (W,), is_wu=True, vectors=1))
-    acc, side, o = unit.all_cycles()
-    assert acc == side and o == [cycle + Epilogue.latency for cycle in acc]
-    await unit.run(Job(rng, (W, V), is_wu=True, vectors=1))
-    acc, side, o = unit.all_cycles()
+    unit, _, rng = await start(dut)
+    for opcode, flags in ALL_MODES:
+        if {W, V} <= set(flags) or (opcode == WU and B in flags):
+            continue
+        await unit.run(unit.job(rng, opcode, flags, vectors=1))
+        acc, side, o = unit.cycles_of("acc", "side", "o")
+        if U in flags:
+            # The sign of k0 is known once the vector has been taken; then the window is scanned.
+            assert o[0] == acc[0] + max(Epilogue.latency, 4 * unit.beats + 1), flags
+        elif P in flags:
+            assert o[: unit.beats] == [k + Epilogue.latency for k in acc[-unit.beats :]], flags
+        else:
+            assert o[: unit.beats] == [k + Epilogue.latency for k in acc], flags
+        # Operands are taken with their acc beat, parameters and masks right before it.
+        parameters, operands = side_vectors(opcode, flags)
+        before = side[: (parameters + max(operands - 1, 0)) * unit.beats]
+        if P not in flags:
+            assert before == list(range(acc[0] - len(before), acc[0])), flags
+            assert side[len(before) :] == (acc if operands else []), flags
+    await unit.run(unit.job(rng, WU, (W, V), vectors=1))
+    acc, side, o = unit.cycles_of("acc", "side", "o")
     # Once through half of the lanes, then through all of them.
-    assert acc == side[:N] and Epilogue.latency < o[0] - acc[0] <= 2 * Epilogue.latency
+    assert acc == side[: unit.beats] and Epilogue.latency < o[0] - acc[0] <= 2 * Epilogue.latency
     assert consecutive(o)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def epilogue_a_beat_a_cycle(dut):
-    """No pause in a long run: on acc, and on o where more comes out than goes in."""
-    unit, _, rng = await start_ep(dut)
-    vectors = 60
-    for flags in UNBIASED + BIASED:
-        await unit.run(Job(rng, flags, vectors=vectors, block=vectors))
-        acc, _, o = unit.all_cycles()
-        assert consecutive(acc), flags
-        assert o == [cycle + Epilogue.latency for cycle in acc], flags
-    for flags in [(), (W,)]:
-        await unit.run(Job(rng, flags, is_wu=True, vectors=vectors))
-        acc, _, o = unit.all_cycles()
-        assert consecutive(acc) and consecutive(o), flags
-    for flags in [(P,), (P, R)]:
-        await unit.run(Job(rng, flags, vectors=vectors))
-        assert consecutive(unit.cycles_of("acc")), flags
-    for flags in UNPOOLED:
-        await unit.run(Job(rng, flags, vectors=vectors // 4))
-        assert consecutive(unit.cycles_of("side")) and consecutive(unit.cycles_of("o")), flags
+    """No pause in a long run: on the stream of each mode that has most beats."""
+    unit, _, rng = await start(dut)
+    vectors = 48
+    for opcode, flags in ALL_MODES:
+        if opcode == WU and B in flags:
+            continue
+        await unit.run(unit.job(rng, opcode, flags, vectors=vectors))
+        acc, side, auxiliary, o = unit.cycles_of("acc", "side", "auxiliary", "o")
+        if U in flags:
+            # The windows come at the rate of o, so that masks and operands have time to be read.
+            assert consecutive(o[: 4 * vectors * unit.beats]), flags
+        elif {M, S} <= set(flags) or {W, V} <= set(flags):
+            assert consecutive(side), flags
+        else:
+            assert consecutive(acc), flags
     # The two results of each weight share one output.
-    await unit.run(Job(rng, (W, V), is_wu=True, vectors=vectors))
-    acc, _, o = unit.all_cycles()
+    await unit.run(unit.job(rng, WU, (W, V), vectors=vectors))
+    acc, o = unit.cycles_of("acc", "o")
     assert consecutive(o) and len(o) == 2 * len(acc)
     # T diagonal vectors go in for one that comes out.
     for flags in [(B,), (W, B)]:
-        await unit.run(Job(rng, flags, is_wu=True, vectors=8))
-        assert consecutive(unit.cycles_of("acc")), flags
+        await unit.run(unit.job(rng, WU, flags, vectors=8))
+        assert consecutive(*unit.cycles_of("acc")), flags
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def epilogue_bias_blocks(dut):
-    """Blocks back to back: each begins with T/4 cycles for its bias, and there is no other gap."""
-    unit, _, rng = await start_ep(dut)
-    for flags, block in itertools.product(BIASED, (1, 2, 5)):
-        blocks = 6
-        await unit.run(Job(rng, flags, vectors=blocks * block, block=block))
-        acc, side, o = unit.all_cycles()
-        first = side[0]
-        period = N + block * N
-        begins = [first + k * period for k in range(blocks)]
-        expected = [begin + N + k for begin in begins for k in range(block * N)]
-        assert acc == expected, (flags, block)
-        assert o == [cycle + Epilogue.latency for cycle in acc], (flags, block)
-        biases = {begin + k for begin in begins for k in range(N)}
-        assert biases <= set(side), (flags, block)
-    # Pooling does not make the gaps longer.
-    for block in (WINDOW, 3 * WINDOW):
-        blocks = 4
-        await unit.run(Job(rng, (P, B, R), vectors=blocks * block, block=block))
-        acc, side, o = unit.all_cycles()
-        assert acc[-1] - side[0] == blocks * (N + block * N) - 1
-        assert o[-1] == acc[-1] + Epilogue.latency
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def epilogue_blocks(dut):
+    """Blocks back to back: the gaps between them are those of parameters and statistics."""
+    unit, _, rng = await start(dut)
+    for opcode, flags in ALL_MODES:
+        parameters, operands = side_vectors(opcode, flags)
+        if opcode == WU or U in flags or operands > 1:
+            continue
+        gap = max(parameters * unit.beats, Statistics.gap if {S, G} & set(flags) else 0)
+        for size in (1, 2, 9):
+            blocks = [DrainedBlock(size, block, True, False) for block in range(5)]
+            await unit.run(unit.job(rng, opcode, flags, blocks))
+            (acc,) = unit.cycles_of("acc")
+            length = len(acc) // len(blocks)
+            expected = [
+                acc[0] + block * (length + gap) + k
+                for block in range(len(blocks))
+                for k in range(length)
+            ]
+            assert acc == expected, (flags, size)
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def epilogue_records(dut):
+    """A record follows its block soon; blocks of the tile go on behind it, the next tile waits."""
+    unit, _, rng = await start(dut)
+    record = unit.beats + 2 * PARTIAL_BEATS
+    for opcode, flag in ((FP, S), (BP, S), (BP, G)):
+        blocks = [DrainedBlock(20, block) for _ in range(2) for block in range(3)]
+        await unit.run(unit.job(rng, opcode, (flag,), blocks))
+        acc, o = unit.cycles_of("acc", "o")
+        length = 20 * unit.beats
+        for tile in range(2):
+            first = tile * 3 * (length + record)
+            waits = o[first + length] - o[first + length - 1]
+            assert waits <= 2 * Statistics.gap + 12, (opcode, waits)
+            assert consecutive(o[first + length : first + length + record]), opcode
+        assert acc[3 * length] <= o[3 * (length + record) - 1] + 1 + 4 * unit.beats
+        assert acc[length] <= acc[length - 1] + 1 + max(Statistics.gap, 4 * unit.beats)
+
+
+@cocotb.test(timeout_time=4, timeout_unit="ms")
 async def epilogue_modes_back_to_back(dut):
     """Every mode after every other in random order, flags changed as soon as the unit is idle."""
-    unit, rng, numbers = await start_ep(dut)
-    for vectors in (4, 8):
-        jobs = list(every_mode(numbers, vectors=vectors)) * 2
+    unit, rng, numbers = await start(dut)
+    for _ in range(2):
+        jobs = [unit.job(numbers, *mode, random_blocks(numbers)) for mode in ALL_MODES]
         rng.shuffle(jobs)
         for job in jobs:
             await unit.run(job)
+    for opcode, flags in itertools.product((PASS_BP,), legal_modes(PASS_BP)):
+        await unit.run(unit.job(numbers, opcode, flags, random_blocks(numbers)))
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=20, timeout_unit="ms")
 async def epilogue_random_stalls(dut):
-    """The bits of the model in every mode, with stalls on every choice of the three streams."""
-    unit, rng, numbers = await start_ep(dut)
-    for acc, side, o in itertools.product((False, True), repeat=3):
-        unit.pause(rng, acc=acc, side=side, o=o)
-        for job in every_mode(numbers, block=4):
-            await unit.run(job)
+    """The bits of the model in every legal mode, with stalls on many choices of the streams."""
+    unit, rng, numbers = await start(dut)
+    names = (*Unit.SOURCES, *Unit.SINKS)
+    choices = [dict.fromkeys(names, True)]
+    choices += [{name: True} for name in names]
+    choices += [{name: name != other for name in names} for other in names]
+    for choice in choices:
+        unit.pause(rng, **choice)
+        # Every mode of BP is one of PASS too.
+        for opcode, flags in ALL_MODES:
+            if opcode != BP:
+                blocks = random_blocks(numbers, groups=1)
+                await unit.run(unit.job(numbers, opcode, flags, blocks))
+
+
+@cocotb.test(timeout_time=4, timeout_unit="ms")
+async def epilogue_nonfinite(dut):
+    """Many infinities, NaNs and subnormals: the bits of the model, and nothing hangs."""
+    unit, _, numbers = await start(dut)
+    for mode in ALL_MODES:
+        await unit.run(unit.job(numbers, *mode, random_blocks(numbers), corners=0.7))
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
+async def epilogue_lacking(dut):
+    """``lacking`` is high while an operand is missing, and never when all of them are there."""
+    unit, _, rng = await start(dut)
+    lacking = High(dut, "lacking")
+    for mode in ALL_MODES:
+        job = unit.job(rng, *mode, [DrainedBlock(3, block) for block in range(2)])
+        for late in ("side", "auxiliary"):
+            if not getattr(job, late):
+                continue
+            unit.sources[late].set_pause_generator(itertools.repeat(True))
+            task = cocotb.start_soon(unit.run(job))
+            await cycles(dut, 100)
+            lacking.count = 0
+            await cycles(dut, 50)
+            assert lacking.count == 50, job.title
+            unit.sources[late].set_pause_generator(itertools.repeat(False))
+            await task
+        # The sources of the testbench need a cycle to offer their first beat.
+        await cycles(dut, 5)
+        lacking.count = 0
+        await unit.run(job)
+        assert lacking.count <= 4 * unit.beats, job.title
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 async def epilogue_full(dut):
     """An output that stands still holds acc and side back, and nothing is lost."""
-    unit, _, rng = await start_ep(dut)
-    for flags in [(), (A, B, R), (P,), (U, M), (W, V)]:
-        job = Job(rng, flags, is_wu=W in flags, vectors=80)
-        unit.sink.set_pause_generator(itertools.repeat(True))
+    unit, _, rng = await start(dut)
+    for opcode, flags, stuck in [
+        (FP, (), "o"), (FP, (A, B, R), "o"), (FP, (P,), "o"), (FP, (P, K, S), "o"),
+        (FP, (P, K), "second"), (BP, (U, S, N), "o"), (PASS, (M, S), "o"), (PASS, (M, G), "o"),
+        (WU, (W, V), "o"),
+    ]:  # fmt: skip
+        job = unit.job(rng, opcode, flags, vectors=160)
+        unit.sinks[stuck].set_pause_generator(itertools.repeat(True))
         task = cocotb.start_soon(unit.run(job))
-        await cycles(dut, 400)
-        before = [len(taken) for taken in unit.all_cycles()]
-        assert before[0] < len(job.acc) and before[2] == 0, job.title
+        await cycles(dut, 800)
+        before = [len(taken) for taken in unit.cycles_of(*unit.moved)]
+        assert before[0] < len(job.acc) and not unit.cycles_of(stuck)[0], job.title
         await cycles(dut, 50)
-        assert [len(taken) for taken in unit.all_cycles()] == before, job.title
-        unit.sink.set_pause_generator(itertools.repeat(False))
+        assert [len(taken) for taken in unit.cycles_of(*unit.moved)] == before, job.title
+        unit.sinks[stuck].set_pause_generator(itertools.repeat(False))
         await task
-
-
-# -- loss ------------------------------------------------------------------------------------------
-
-
-class Loss(Unit):
-    def __init__(self, dut):
-        plain = (PlainBus, PlainSource, ["payload"])
-        super().__init__(
-            dut, "loss", {"logits": plain, "labels": plain}, ["busy", "nonfinite", "label_error"]
-        )
-
-    async def begin(self, **controls):
-        self.set(**controls, start=1)
-        await cycles(self.dut, 1)
-        self.set(start=0)
-
-    async def run(self, logits, labels, *, gradient=True, record=1):
-        """Run one batch; compares what comes out and returns the cycles the unit was busy."""
-        logits = bits(logits)
-        images, classes = logits.shape
-        scale = int(bits(1 / images))
-        expected, mean, correct, losses = SoftmaxLoss.model(logits, labels, scale, T)
-        beats = to_beats(expected) if gradient else []
-        beats += to_beats([mean, correct, images, record])
-        # What is in the padding must not matter, be it the largest number of all.
-        words = np.full(expected.shape, bits(np.inf))
-        words[:, :classes] = logits
-        filled = np.full(-(-images // 4) * 4, 0xFFFFFFFF, np.uint32)
-        filled[:images] = labels
-        assert not self.get("busy")
-        self.clear()
-        await self.begin(
-            images=images, classes=classes, gradient=int(gradient), scale=scale, record=record
-        )
-        for name, data in (("logits", words), ("labels", filled)):
-            for beat in to_beats(data):
-                self.sources[name].send_nowait(PlainBeat(payload=beat))
-        assert await self.receive(len(beats)) == beats
-        await cycles(self.dut, 2)
-        assert not self.get("busy")
-        self.check_rest()
-        assert self.high["label_error"].count == 0
-        nonfinite = sum(not np.isfinite(np.uint32(w).view(np.float32)) for w in [*losses, mean])
-        assert self.high["nonfinite"].count == nonfinite
-        return self.high["busy"].count
-
-
-async def start_loss(dut):
-    rng, numbers = await start(dut)
-    unit = Loss(dut)
-    await cycles(dut, 2)
-    return unit, rng, numbers
-
-
-def batch(rng, images, classes):
-    logits = (rng.normal(size=(images, classes)) * 3).astype(np.float32)
-    return logits, rng.integers(0, classes, images)
-
-
-@cocotb.test(timeout_time=2, timeout_unit="ms")
-async def loss_random_stalls(dut):
-    """The bits of the model with stalls on every choice of the three streams, without a reset."""
-    unit, rng, numbers = await start_loss(dut)
-    sizes = itertools.cycle([(5, 10), (1, 1), (2, T), (2, T + 1), (1, 33), (4, 2), (1, 64)])
-    for logits, labels, o in itertools.product((False, True), repeat=3):
-        unit.pause(rng, logits=logits, labels=labels, o=o)
-        for gradient in (True, False):
-            for size in itertools.islice(sizes, 2):
-                record = int(numbers.integers(2**32))
-                await unit.run(*batch(numbers, *size), gradient=gradient, record=record)
-
-
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def loss_corners(dut):
-    """Ties, infinities, NaNs, subnormals: the bits of the model, and ``nonfinite`` counts them."""
-    unit, rng, _ = await start_loss(dut)
-    inf, nan = np.inf, np.nan
-    rows = [
-        [1.0, 3.0, 3.0, -2.0], [-0.0, 0.0, -0.0, 0.0], [200.0, 0.0, -3e38, 3e38],
-        [0.0, -86.0, -87.5, 120.0], [1.0, inf, 0.0, 2.0], [-inf, 2.0, 0.0, 1.0],
-        [-inf, -inf, -inf, -inf], [1.0, 2.0, nan, 0.0], [1e-40, -1e-40, 0.0, 1e-39],
-    ]  # fmt: skip
-    for row in rows:
-        await unit.run(np.array([row], np.float32), [rng.randrange(4)])
-    await unit.run(np.array(rows, np.float32), [rng.randrange(4) for _ in rows])
-
-
-async def cycles_an_image(unit, rng, classes, gradient):
-    """What one more image adds to a batch; the same whatever its numbers are."""
-    one, two = [
-        await unit.run(*batch(rng, images, classes), gradient=gradient) for images in (1, 2)
-    ]
-    return two - one
-
-
-@cocotb.test(timeout_time=2, timeout_unit="ms")
-async def loss_cycles(dut):
-    """About 330 cycles an image and 20 a class, 16 without the gradient; 551 for 10 classes."""
-    unit, _, rng = await start_loss(dut)
-    # Six images need two beats of labels, but fetching one costs no cycle of its own.
-    two, six = [await unit.run(*batch(rng, images, 10)) for images in (2, 6)]
-    assert six - two == 4 * 551 == 4 * await cycles_an_image(unit, rng, 10, True)
-    for gradient, a_class in ((True, 20), (False, 16)):
-        counts = []
-        for classes in (10, 32, 64):
-            counts.append(await cycles_an_image(unit, rng, classes, gradient))
-            unit.dut._log.info("%d classes, gradient %d: %d cycles", classes, gradient, counts[-1])
-            assert abs(counts[-1] - 330 - a_class * classes) <= 0.05 * counts[-1]
-        # Short chunks take a time of their own, which no step is faster than.
-        assert await cycles_an_image(unit, rng, 2, gradient) < counts[0]
-
-
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def loss_label_error(dut):
-    """A label that is no class stops the unit until a reset, after which it works again."""
-    unit, rng, numbers = await start_loss(dut)
-    for place, label in itertools.product((0, 2), (10, 16, 0x10000, 0xFFFFFFFF)):
-        unit.clear()
-        await unit.begin(images=4, classes=10, gradient=0, scale=int(bits(0.25)), record=1)
-        labels = [3, 9, 0, 1]
-        labels[place] = label
-        unit.sources["labels"].send_nowait(PlainBeat(payload=pack(labels)))
-        # Those of the images before.
-        for _ in range(place * -(-10 // T) * N):
-            words = rng.getrandbits(128) & ~sum(0x40 << 24 + 32 * lane for lane in range(4))
-            unit.sources["logits"].send_nowait(PlainBeat(payload=words))
-        for _ in range(2000):
-            await cycles(dut, 1)
-            if unit.get("label_error"):
-                break
-        unit.check_rest()
-        for _ in range(50):
-            assert unit.get("label_error") and unit.get("busy")
-            assert not unit.get("o_valid") and not unit.get("logits_ready")
-            await cycles(dut, 1)
-        await reset(dut)
-        await cycles(dut, 2)
-        await unit.run(*batch(numbers, 2, 10))

@@ -5,18 +5,33 @@ where :class:`eftrain.devices.sim.SimDevice` is used.
 """
 
 from .errors import UserError
-from .graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
+from .graph import (
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    Graph,
+    Linear,
+    MaxPool2d,
+    Node,
+    ReLU,
+)
 from .import_torch import from_torch
 from .optim import SGD
 from .trainer import Trainer
 
 __all__ = [
     "SGD",
+    "Add",
+    "AvgPool2d",
+    "BatchNorm2d",
     "Conv2d",
     "Flatten",
     "Graph",
     "Linear",
     "MaxPool2d",
+    "Node",
     "ReLU",
     "Trainer",
     "UserError",

@@ -6,19 +6,14 @@ device or the build of its model failed; 130 interrupted. Errors are one sentenc
 
 import importlib.metadata
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from typer.exceptions import Exit, TyperException
 
-from . import report
+from .commands import bench, personalize, plan, profile, resources
 from .devices import DeviceError
-from .display import Display
 from .errors import UserError
-from .personalize import Settings, personalize, prepare
-
-DEFAULTS = Settings()
 
 app = typer.Typer(
     name="eftrain",
@@ -47,52 +42,8 @@ def _options(
     """Options of the command itself."""
 
 
-@app.command(name="personalize")
-def personalize_command(
-    array: Annotated[
-        str, typer.Option(help="Array size: 4x4, 8x8 or 16x16.", metavar="ROWSxLANES")
-    ] = DEFAULTS.array,
-    format: Annotated[
-        str, typer.Option(help="Number format of the array: fp32 or bf16.")
-    ] = DEFAULTS.format,
-    device: Annotated[
-        str, typer.Option(help="Device: sim, the simulated gateware.")
-    ] = DEFAULTS.device,
-    epochs: Annotated[int, typer.Option(help="Times each picture is used.")] = DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = DEFAULTS.batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Learning rate of SGD.")
-    ] = DEFAULTS.learning_rate,
-    momentum: Annotated[float, typer.Option(help="Momentum of SGD.")] = DEFAULTS.momentum,
-    seed: Annotated[int, typer.Option(help="Seed of the pictures' order.")] = DEFAULTS.seed,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your pictures instead of the bundled ones: an .npz file with x, y, x_test and "
-            "y_test; 8x8 pictures from 0 to 1, labels 0 to 9.",
-            metavar="FILE.npz",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights to start from, instead of the base network's.", metavar="FILE"),
-    ] = None,
-    output: Annotated[
-        Path, typer.Option(help="Folder of the results.", metavar="FOLDER")
-    ] = DEFAULTS.output,
-):
-    """Adapt the bundled digit classifier to a new user's handwriting, on the device."""
-    settings = Settings(
-        array=array, format=format, device=device, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, momentum=momentum, seed=seed, data=data, weights=weights,
-        output=output,
-    )  # fmt: skip
-    report.check_output(settings.output)
-    task = prepare(settings)
-    with Display(task) as display:
-        result = personalize(task, on_status=display.status, on_step=display.step)
-    report.write(result, settings.output)
-    display.finish(result)
+for _module in (personalize, plan, bench, profile, resources):
+    app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 
 
 def main(arguments=None):
@@ -110,7 +61,7 @@ def main(arguments=None):
     except RuntimeError as error:
         # By name: a board has no simulator to import them from.
         name = type(error).__name__
-        if name not in ("ToolchainError", "ModelBuildError"):
+        if name not in ("ToolchainError", "ModelBuildError", "SynthesisError"):
             raise
         return _fail(error, 2 if name == "ToolchainError" else 1)
 

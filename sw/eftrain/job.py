@@ -1,6 +1,7 @@
 """A job: everything one doorbell runs, as a DRAM map, a program and the bytes to upload."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -8,7 +9,15 @@ from eftrain_hdl.isa import DESCRIPTOR_BYTES
 
 from .errors import UserError
 from .pack import program
-from .pack.parameters import pack_parameters, unpack_parameters
+from .pack.fold import fold_pictures
+from .pack.parameters import (
+    pack_biases,
+    pack_norms,
+    pack_parameters,
+    unpack_biases,
+    unpack_norms,
+    unpack_parameters,
+)
 from .pack.tensors import pack_labels, pack_map, unpack_map
 from .plan.layout import RECORD_BYTES, ceil_div, label_bytes
 from .plan.memory import MemoryMap
@@ -93,23 +102,42 @@ class Job:
         self.memory = MemoryMap(base, size)
         self.steps = sum(section.steps for section in sections)
         self.dense_macs = 0
+        self._passes = {}
         self._reserve()
         self.memory.check()  # First, because addresses past the memory may not fit a descriptor.
-        blob = b"".join([*self._sections(), program.end()])
+        blob = program.assemble(self._items())
         self.descriptors = len(blob) // DESCRIPTOR_BYTES
         self.memory.add(PROGRAM, len(blob))
         self.memory.check()
         self._program = blob
 
+    def _steps(self, section, images):
+        """The passes of one batch."""
+        if (section.kind, images) not in self._passes:
+            schedule = self.schedule
+            self._passes[section.kind, images] = {
+                "fit": schedule.training_step,
+                "evaluate": schedule.evaluation_step,
+                "predict": lambda images: schedule.forward(images, output=LOGITS),
+            }[section.kind](images)
+        return self._passes[section.kind, images]
+
     def _reserve(self):
         schedule, add = self.schedule, self.memory.add
         largest = max(section.batch for section in self.sections)
         training = any(section.kind == "fit" for section in self.sections)
+        if largest > 0xFFFF:
+            raise UserError(f"Batch size {largest} is too large; use at most 65535.")
+        used = {
+            name
+            for section in self.sections
+            for layer_pass in (*schedule.setup(), *self._steps(section, section.batch))
+            for name in layer_pass.tensors()
+        }
         for name, nbytes in schedule.tensors(largest, training).items():
-            add(name, nbytes)
+            if name in used:
+                add(name, nbytes)
         for section in self.sections:
-            if section.batch > 0xFFFF:
-                raise UserError(f"Batch size {section.batch} is too large; use at most 65535.")
             add(section.images_name, section.samples * schedule.input_map.image_bytes)
             if section.kind == "predict":
                 add(LOGITS, section.samples * schedule.logits_map.image_bytes)
@@ -117,10 +145,9 @@ class Job:
                 add(section.labels_name, section.batches * label_bytes(section.batch))
         add(RECORDS, max(1, self.steps) * RECORD_BYTES)
 
-    def _sections(self):
+    def _items(self):
         addresses = {name: region.address for name, region in self.memory.regions.items()}
-        for section in self.sections:
-            yield from self._section(section, addresses)
+        return [item for section in self.sections for item in self._section(section, addresses)]
 
     def _section(self, section, addresses):
         schedule, predicting = self.schedule, section.kind == "predict"
@@ -132,25 +159,24 @@ class Job:
             local[LABELS] = addresses[section.labels_name]
             pointers |= {LABELS: program.LABEL_POINTER, RECORDS: program.RESULT_POINTER}
         slots = program.Slots(addresses | local, pointers)
-        passes_of = {
-            "fit": schedule.training_step,
-            "evaluate": schedule.evaluation_step,
-            "predict": lambda images: schedule.forward(images, output=LOGITS),
-        }[section.kind]
         repeats = {section.batch: section.samples // section.batch}
 
         def step(images):
-            layer_passes = passes_of(images)
+            layer_passes = self._steps(section, images)
             macs = sum(layer_pass.macs for layer_pass in layer_passes)
             self.dense_macs += macs * section.epochs * repeats.get(images, 1)
-            return [program.encode_pass(layer_pass, slots) for layer_pass in layer_passes]
+            return [program.Step(layer_pass, slots) for layer_pass in layer_passes]
 
         advance = program.Advance(
             input=section.batch * schedule.input_map.image_bytes,
             labels=0 if predicting else label_bytes(section.batch),
             results=section.batch * schedule.logits_map.image_bytes if predicting else RECORD_BYTES,
         )
-        yield from program.epochs(section.epochs, section.samples, section.batch, advance, step)
+        setup = [] if section.kind == "fit" else schedule.setup()
+        return [
+            *(program.Step(layer_pass, slots) for layer_pass in setup),
+            *program.epochs(section.epochs, section.samples, section.batch, advance, step),
+        ]
 
     def uploads(self, parameters, momentum, datasets):
         """What to write before the doorbell: iterator of ``(address, bytes)``.
@@ -158,7 +184,7 @@ class Job:
         Parameters
         ----------
         parameters, momentum : dict
-            Name to fp32 array; ``momentum`` is used only where the job trains with momentum.
+            Name to fp32 array.
         datasets : dict
             Name to ``(x [N, C, H, W] or [N, F], labels [N] or None)``.
         """
@@ -167,10 +193,14 @@ class Job:
         if any(name.startswith(MOMENTUM) for name in regions):
             moving = pack_parameters(schedule.stages, momentum)
             packed |= {MOMENTUM + name: data for name, data in moving.items()}
+        packed |= pack_biases(schedule.stages, parameters, momentum)
+        packed |= pack_norms(schedule.stages, parameters, momentum)
         group = schedule.config.group
         for section in self.sections:
             x, labels = datasets[section.data]
-            pictures = x.reshape(len(x), *schedule.input_map.shape)
+            pictures = x.reshape(len(x), *schedule.picture_shape)
+            if schedule.input_fold:
+                pictures = fold_pictures(pictures, schedule.input_fold)
             packed[section.images_name] = pack_map(pictures, group).tobytes()
             if section.kind != "predict":
                 packed[section.labels_name] = pack_labels(labels, section.batch)
@@ -185,6 +215,7 @@ class Job:
     def run(self, driver, parameters, momentum, datasets, on_record=None):
         """Upload, ring the doorbell once, and wait. Returns the driver's ``Outcome``."""
         driver.require(self.schedule.config)
+        self._uploaded = parameters
         for address, data in self.uploads(parameters, momentum, datasets):
             driver.write(address, data)
         return driver.run(
@@ -196,16 +227,20 @@ class Job:
         )
 
     def parameters(self, driver):
-        """Read the weights and biases back: ``{name: array}``."""
-        return unpack_parameters(self.schedule.stages, lambda name: self._read(driver, name))
+        """Everything the network learnt, read back: ``{name: array}``."""
+        stages, read = self.schedule.stages, partial(self._read, driver)
+        norms, _ = unpack_norms(stages, read, self._uploaded)
+        biases, _ = unpack_biases(stages, read)
+        return self._uploaded | unpack_parameters(stages, read) | biases | norms
 
     def momentum(self, driver):
         """Read the momentum back; empty if the job has none."""
         if not any(name.startswith(MOMENTUM) for name in self.memory.regions):
             return {}
-        return unpack_parameters(
-            self.schedule.stages, lambda name: self._read(driver, MOMENTUM + name)
-        )
+        stages, read = self.schedule.stages, partial(self._read, driver)
+        _, norms = unpack_norms(stages, read, self._uploaded)
+        _, biases = unpack_biases(stages, read)
+        return unpack_parameters(stages, lambda name: read(MOMENTUM + name)) | biases | norms
 
     def logits(self, driver):
         """Scores of a ``predict`` job, fp32 ``[N, classes]``."""

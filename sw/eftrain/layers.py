@@ -10,15 +10,17 @@ import numpy as np
 from eftrain_hdl.isa import DESCRIPTOR_BYTES
 
 from .driver import Driver
-from .graph import Conv2d, Linear, MaxPool2d
+from .graph import PICTURE, Conv2d, Linear, MaxPool2d, layer_name
 from .pack import program
 from .pack.parameters import pack_parameters, unpack_parameters
 from .pack.tensors import pack_labels, pack_map, unpack_map, unpack_records
 from .plan import passes
+from .plan.backward import MOMENTUM
 from .plan.layout import RECORD_BYTES, WORD, FeatureMap
 from .plan.memory import MemoryMap
-from .plan.schedule import MOMENTUM, Stage
-from .plan.tiling import choose
+from .plan.passes import Finish, Gradient, Load
+from .plan.search import choose
+from .plan.stages import Stage
 
 
 def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, pool=False, tile=None):
@@ -27,9 +29,12 @@ def conv_forward(device, x, w, b=None, stride=1, padding=0, relu=False, pool=Fal
     Fully connected outputs are ``[B, M, 1, 1]``. ``pool`` takes the 2x2 maximum on the way out; the
     output then has even rows and columns before it.
     """
-    stage, run = _stage(device, x.shape, w, b, stride, padding, relu)
-    y = _halved(stage.y) if pool else stage.y
-    layer_pass = passes.forward(stage.matrix(len(x)), stage.x, y, relu, pool)
+    stage, run = _stage(device, x.shape, w, b, stride, padding)
+    pooled = _halved(stage.y) if pool else None
+    layer_pass = passes.forward(
+        stage.matrix(len(x)), Load(stage.x), stage.y, relu=relu, pooled=pooled, keep=False
+    )
+    y = pooled or stage.y
     run.input(stage.x, x)
     run.parameters(stage, w, b)
     run.result(y)
@@ -40,9 +45,8 @@ def conv_input_gradient(device, shape, w, dy, stride=1, padding=0, mask=None, ti
     """Gradient of the input of ``shape`` (B, N, H, W), zero where ``mask`` is not positive."""
     stage, run = _stage(device, shape, w, None, stride, padding)
     dx = FeatureMap("dx", stage.x.shape, stage.x.group)
-    layer_pass = passes.input_gradient(
-        stage.matrix(shape[0]), stage.y, dx, stage.x if mask is not None else None
-    )
+    finish = Finish(mask=stage.x if mask is not None else None)
+    layer_pass = passes.input_gradient(stage.matrix(shape[0]), Gradient(stage.y), dx, finish)
     run.input(stage.y, dy)
     run.parameters(stage, w)
     if mask is not None:
@@ -58,7 +62,7 @@ def conv_weight_gradient(device, x, dy, w_shape, bias=True, stride=1, padding=0,
         b = np.full(w_shape[0], np.nan, np.float32)
     stage, run = _stage(device, x.shape, w, b, stride, padding)
     layer_pass = passes.weight_gradient(
-        stage.matrix(len(x)), stage.x, stage.y, stage.weight, stage.bias
+        stage.matrix(len(x)), Load(stage.x), Gradient(stage.y), stage.weight, stage.bias
     )
     run.input(stage.x, x)
     run.input(stage.y, dy)
@@ -75,7 +79,12 @@ def conv_update(device, x, dy, parameters, momentum, sgd, stride=1, padding=0, t
     stage, run = _stage(device, x.shape, *parameters, stride, padding)
     names = MOMENTUM + stage.weight, MOMENTUM + f"{stage.index}.bias"
     layer_pass = passes.weight_gradient(
-        stage.matrix(len(x)), stage.x, stage.y, stage.weight, stage.bias, (sgd, *names)
+        stage.matrix(len(x)),
+        Load(stage.x),
+        Gradient(stage.y),
+        stage.weight,
+        stage.bias,
+        (sgd, *names),
     )
     run.input(stage.x, x)
     run.input(stage.y, dy)
@@ -94,11 +103,11 @@ def max_pool(device, x, tile=None):
     result = _halved(source)
     run.input(source, x)
     run.result(result)
-    return run(passes.pool(MaxPool2d.kind, len(x), source, result), tile).map(result)
+    return run(passes.pool(MaxPool2d.kind, len(x), Load(source), result), tile).map(result)
 
 
 def max_pool_backward(device, x, dy, masked=False, tile=None):
-    """Gradient of the input of ``max_pool``; ``masked``: zero where ``x`` is not positive."""
+    """Gradient of the input of ``max_pool``; ``masked``: zero where the maximum is not positive."""
     run = _Run(device, len(x))
     source = FeatureMap("x", x.shape[1:], run.group)
     result = _halved(source)
@@ -106,7 +115,14 @@ def max_pool_backward(device, x, dy, masked=False, tile=None):
     run.input(source, x)
     run.input(result, dy)
     run.input(dx, np.zeros_like(x))  # Odd last rows and columns are not written.
-    layer_pass = passes.unpool(MaxPool2d.kind, len(x), result, dx, source, masked)
+    finish = Finish(windows=source)
+    if masked:
+        maxima = FeatureMap("maxima", result.shape, result.group)
+        rows, cols = (2 * size for size in result.grid)
+        windows = x[:, :, :rows, :cols].reshape(*x.shape[:2], rows // 2, 2, cols // 2, 2)
+        run.input(maxima, windows.max(axis=(3, 5)))
+        finish = Finish(windows=source, mask=maxima)
+    layer_pass = passes.finish_gradient(MaxPool2d.kind, len(x), result, dx, finish)
     return run(layer_pass, tile).map(dx)
 
 
@@ -125,7 +141,7 @@ def softmax_cross_entropy(device, logits, labels):
     return float(record["loss"]), int(record["correct"]), result
 
 
-def _stage(device, shape, w, b, stride, padding, relu=False):
+def _stage(device, shape, w, b, stride, padding):
     """The layer that ``w`` and the input ``shape`` describe, as a stage, and its run."""
     run = _Run(device, shape[0])
     if w.ndim == 2:
@@ -135,7 +151,7 @@ def _stage(device, shape, w, b, stride, padding, relu=False):
         layer = Conv2d(w.shape[1], w.shape[0], w.shape[2:], stride, padding, b is not None)
         size = layer.output_shape(shape[1:])
     x, y = FeatureMap("x", tuple(shape[1:]), run.group), FeatureMap("y", size, run.group)
-    return Stage(0, layer, x, y, relu), run
+    return Stage(0, layer, layer_name(0, layer), Stage(PICTURE, None, "x", None, x), y), run
 
 
 def _halved(feature_map):
@@ -168,7 +184,8 @@ class _Run:
             self.tensors[prefix + name] = data
 
     def __call__(self, layer_pass, tile):
-        layer_pass = choose(layer_pass, self.driver.config, tile)
+        if not layer_pass.exclusive:
+            layer_pass = choose(layer_pass, self.driver.config, tile)
         device = self.driver.device
         self.memory = MemoryMap(device.memory_base, device.memory_size)
         for name, data in self.tensors.items():

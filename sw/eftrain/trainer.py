@@ -34,7 +34,7 @@ class Trainer:
 
     Parameters
     ----------
-    model : Graph or torch.nn.Sequential
+    model : Graph or torch.nn.Module
         A PyTorch model gives its layers and weights and is left unchanged; its input shape is that
         of the first data. Layers of a Graph without weights get PyTorch's default initialisation.
     device : eftrain.devices.base.Device
@@ -144,7 +144,8 @@ class Trainer:
         return scores if logits else scores.argmax(axis=1)
 
     def state_dict(self):
-        """Copies of the weights as fp32 arrays, named and shaped as in ``torch.nn.Sequential``."""
+        """Copies of the weights and running statistics as fp32 arrays, named and shaped as in
+        ``torch.nn.Sequential``."""
         return {name: value.copy() for name, value in self._weights.items()}
 
     def save(self, path):

@@ -14,7 +14,9 @@ from sim.reference_walk import LayerPass, TileOverflow, TileWalk, random_layer
 SEED = 20230517
 CYCLES_PER_TILE = 32
 """More than a new tile takes."""
-OPCODES = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS)
+OPCODES = (
+    Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS, Opcode.PASS_BP,
+)  # fmt: skip
 
 FP, BP, WU = Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU
 
@@ -57,8 +59,10 @@ def check(layers, config, *, seed=SEED, stalls=0.0):
         raise AssertionError(f"no record for {CYCLES_PER_TILE} cycles")
 
     async def bench(ctx):
-        for layer in layers:
+        for number, layer in enumerate(layers):
             steps, overflow = reference(layer, config)
+            slot = number % 2
+            ctx.set(dut.slot, slot)
             ctx.set(dut.descriptor.as_value(), layer.bits)
             ctx.set(dut.start, 1)
             await ctx.tick()
@@ -78,7 +82,7 @@ def check(layers, config, *, seed=SEED, stalls=0.0):
                     await ctx.tick()
                     assert ctx.get(dut.o.valid), f"the record went away: {where}"
                 record = ctx.get(dut.o.payload)
-                wrong = differences(record, step)
+                wrong = differences(record, step | {"slot": slot})
                 assert not wrong, f"(field, found, expected) {wrong} in {where}"
                 assert not ctx.get(dut.error)
                 ctx.set(dut.o.ready, 1)

@@ -9,6 +9,8 @@ from eftrain_hdl.control import Control
 ADDRESSES = {name: register.address for name, register in isa.REGISTER.items()}
 PROGRAM_ADDRESS = 0x1_0000
 OKAY, SLVERR = 0, 2
+BEATS = isa.DESCRIPTOR_BYTES // 16
+ALONE = {isa.Opcode.LOSS, isa.Opcode.NORM}
 
 CONV = {
     "kernel_rows": 3, "kernel_cols": 3, "stride_rows": 1, "stride_cols": 1,
@@ -16,17 +18,24 @@ CONV = {
     "big_rows": 8, "big_cols": 8, "small_rows": 8, "small_cols": 8,
     "images": 2, "tile_images": 1, "tile_rows": 4, "tile_cols": 8,
     "out_blocks": 2, "tile_out_blocks": 1, "in_blocks": 3,
-    **{f"{port}_{part}_stride": 64 for port in ("stream", "stationary", "output", "side")
+    **{f"{port}_{part}_stride": 64
+       for port in ("stream", "stationary", "output", "side", "second", "auxiliary")
        for part in ("image", "block", "row")},
     "stream_base": 0x2000, "stationary_base": 0x3000, "output_base": 0x4000, "side_base": 0x5000,
-    "bias_base": 0x6000, "bias_momentum_base": 0x7000,
+    "bias_base": 0x6000, "bias_momentum_base": 0x7000, "bias_block_stride": 16,
+    "stream_coefficients_base": 0x8000, "stationary_coefficients_base": 0x9000,
+    "companion_base": 0xA000, "second_base": 0xB000, "auxiliary_base": 0xC000,
+    "norm_base": 0xD000, "statistics_base": 0xE000,
 }
+NORM = {"out_blocks": 3, "statistics_base": 0x2000, "parameters_base": 0x3000,
+        "coefficients_base": 0x4000, "pair_base": 0x5000}
 PASS = {**CONV, "kernel_rows": 1, "kernel_cols": 1, "pad_rows": 0, "pad_cols": 0, "in_blocks": 1}
 LOSS = {"images": 2, "classes": 10, "stream_base": 0x2000, "output_base": 0x4000,
         "side_base": 0x5000, "bias_base": 0x6000}
 GOOD = {
     isa.Opcode.CONV_FP: CONV, isa.Opcode.CONV_BP: CONV, isa.Opcode.CONV_WU: CONV,
-    isa.Opcode.PASS: PASS, isa.Opcode.LOSS: LOSS, isa.Opcode.LOOP: {"count": 1},
+    isa.Opcode.PASS: PASS, isa.Opcode.PASS_BP: {**PASS, "tile_cols": 5}, isa.Opcode.LOSS: LOSS,
+    isa.Opcode.NORM: NORM, isa.Opcode.LOOP: {"count": 1},
     isa.Opcode.NEXT: {}, isa.Opcode.END: {},
 }
 
@@ -120,7 +129,7 @@ class ControlBench:
     fetch_latency : int
         Cycles from a run to its first beat, at least 1.
     work_cycles : int or None
-        How long each descriptor executes; None: forever.
+        How long each descriptor executes once it is the oldest; None: forever.
     clear_cycles : int
         How long the datapath is not ready after a reset.
     """
@@ -135,7 +144,7 @@ class ControlBench:
         self.clear_cycles = clear_cycles
         self.masters_busy = False
         self.finish = False
-        """Set to end what executes."""
+        """Set to end the oldest that executes."""
         self.cycle = 0
         self.executed = []
         """``(cycle of start, descriptor)`` of all that was started."""
@@ -167,7 +176,7 @@ class ControlBench:
     async def _surroundings(self, ctx):
         dut = self.dut
         run, beats = dut.fetch_run, dut.fetch_beats
-        pending, executing, left, clearing = [], False, None, self.clear_cycles
+        pending, slots, left, clearing = [], [], None, self.clear_cycles
         while True:
             ctx.set(run.ready, not ctx.get(dut.halt))
             ctx.set(beats.valid, bool(pending) and pending[0][0] <= self.cycle
@@ -177,15 +186,18 @@ class ControlBench:
             if self.finish:
                 left, self.finish = 0, False
             ctx.set(dut.done, left == 0)
+            if slots:
+                assert ctx.get(dut.oldest) == slots[0]
             if left == 0:
                 self.done_cycles.append(self.cycle)
             ctx.set(dut.datapath_ready, clearing == 0)
             ctx.set(dut.masters_idle, not self.masters_busy)
-            _, _, doorbell, asked, taken, address, start, reset, halt = await ctx.tick().sample(
+            sampled = await ctx.tick().sample(
                 (dut.ctrl.awaddr == ADDRESSES["CONTROL"]) & dut.ctrl.wvalid & dut.ctrl.wready,
                 run.valid & run.ready, beats.valid & beats.ready, run.p.address, dut.start,
-                dut.datapath_reset, dut.halt,
+                dut.start_slot, dut.datapath_reset, dut.halt,
             )
+            _, _, doorbell, asked, taken, address, start, slot, reset, halt = sampled
             self.cycle += 1
             self.halted += halt
             if doorbell:
@@ -194,24 +206,31 @@ class ControlBench:
                 pending.pop(0)
             if asked:
                 self.fetched.append(address)
-                assert ctx.get(run.p.beats) == 8
+                assert ctx.get(run.p.beats) == BEATS
                 offset = address - self.program_address
-                for i in range(8):
+                for i in range(BEATS):
                     data = self.program[offset + 16 * i:offset + 16 * i + 16]
                     pending.append((self.cycle - 1 + self.fetch_latency + i,
                                     int.from_bytes(data, "little")))
-            assert not (start and executing), "Started before the last one was done."
-            if left is not None:
-                executing, left = left != 0, left - 1 if left else None
+            if left == 0:
+                slots.pop(0)
+                left = self.work_cycles if slots else None
+            elif left is not None:
+                left -= 1
             if start:
-                executing = True
-                word = ctx.get(dut.descriptor.as_value())
-                self.executed.append((self.cycle - 1, word.to_bytes(128, "little")))
-                left = self.work_cycles
+                assert slot not in slots, "Started in a slot that was taken."
+                word = ctx.get(dut.descriptors[slot].as_value())
+                blob = word.to_bytes(isa.DESCRIPTOR_BYTES, "little")
+                if slots:
+                    assert not {blob[0], self.executed[-1][1][0]} & ALONE, "Not alone."
+                else:
+                    left = self.work_cycles
+                slots.append(slot)
+                self.executed.append((self.cycle - 1, blob))
             clearing = max(0, clearing - 1)
             if reset:
                 assert not self.masters_busy
-                pending, executing, left, clearing = [], False, None, self.clear_cycles
+                pending, slots, left, clearing = [], [], None, self.clear_cycles
                 self.resets += 1
 
     @property

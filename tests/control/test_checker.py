@@ -11,10 +11,19 @@ from eftrain_hdl.control import DescriptorChecker
 from eftrain_hdl.isa import ErrorCode, Flag, Opcode
 
 MAX_CLASSES = 1024
-FP, BP, WU, PASS, LOSS = (
-    Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS, Opcode.LOSS)
-GRIDDED = (FP, BP, WU, PASS)
-SIDE = (Flag.SIDE_MASK, Flag.SIDE_ADD, Flag.UNPOOL)
+FP, BP, WU, PASS, PASS_BP, LOSS, NORM = (
+    Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS, Opcode.PASS_BP, Opcode.LOSS,
+    Opcode.NORM)
+GRIDDED = (FP, BP, WU, PASS, PASS_BP)
+BIG = (BP, PASS_BP)
+ONE_BLOCK = (PASS, PASS_BP)
+
+
+def needed(op, flag):
+    """The flags that ``flag`` needs beside it."""
+    chain = [b for a, b in isa.REQUIRED_FLAGS if a == flag]
+    chain += [Flag.NORM_X] * (flag == Flag.X_PAIR and op != NORM)
+    return (flag, *chain)
 
 
 def verdicts(blobs):
@@ -48,6 +57,10 @@ def model(blob):
         return ErrorCode.ILLEGAL_FLAGS
     if any(a in flags and b in flags for a, b in isa.EXCLUSIVE_FLAGS):
         return ErrorCode.ILLEGAL_FLAGS
+    if opcode == PASS and {Flag.POOL, Flag.STATISTICS} <= flags:
+        return ErrorCode.ILLEGAL_FLAGS
+    if any(flag in flags and not set(needed(opcode, flag)) <= flags for flag in Flag):
+        return ErrorCode.ILLEGAL_FLAGS
     if opcode == Opcode.LOOP:
         return ErrorCode.NONE if v["count"] else ErrorCode.ZERO_DIMENSION
     if opcode in (Opcode.NEXT, Opcode.END):
@@ -60,6 +73,13 @@ def model(blob):
         used = [v["stream_base"], v["side_base"], v["bias_base"]]
         used += [v["output_base"]] * (Flag.GRADIENT in flags)
         return ErrorCode.MISALIGNED_ADDRESS if any(a % 16 for a in used) else ErrorCode.NONE
+    if opcode == NORM:
+        if not v["out_blocks"]:
+            return ErrorCode.ZERO_DIMENSION
+        used = [v["parameters_base"], v["coefficients_base"]]
+        used += [v["statistics_base"]] * (Flag.FROZEN not in flags)
+        used += [v["pair_base"]] * (Flag.X_PAIR in flags)
+        return ErrorCode.MISALIGNED_ADDRESS if any(a % 16 for a in used) else ErrorCode.NONE
 
     axes = ("rows", "cols")
     if Flag.POOL in flags and any(v[f"{g}_{a}"] % 2 for g in ("tile", "small") for a in axes):
@@ -69,7 +89,7 @@ def model(blob):
     sizes += [v[n] for n in ("images", "tile_images", "out_blocks", "tile_out_blocks", "in_blocks")]
     if 0 in sizes:
         return ErrorCode.ZERO_DIMENSION
-    grid = "big" if opcode == BP else "small"
+    grid = "big" if opcode in BIG else "small"
     for a in axes:
         if (v[f"kernel_{a}"] > 11 or v[f"stride_{a}"] > 4 or v[f"pad_{a}"] >= v[f"kernel_{a}"]
                 or v[f"tile_{a}"] > v[f"{grid}_{a}"]
@@ -77,21 +97,38 @@ def model(blob):
             return ErrorCode.OVERSIZED_DIMENSION
     if v["tile_images"] > v["images"] or v["tile_out_blocks"] > v["out_blocks"]:
         return ErrorCode.OVERSIZED_DIMENSION
-    if opcode == PASS and (v["tile_out_blocks"], v["in_blocks"]) != (1, 1):
+    if opcode in ONE_BLOCK and (v["tile_out_blocks"], v["in_blocks"]) != (1, 1):
+        return ErrorCode.OVERSIZED_DIMENSION
+    statistics = Flag.STATISTICS in flags
+    records = flags & {Flag.STATISTICS, Flag.SUMS}
+    if records and v["tile_out_blocks"] > 16:
         return ErrorCode.OVERSIZED_DIMENSION
 
     parts = ("base", "image_stride", "block_stride", "row_stride")
     used = [f"stream_{p}" for p in parts] + [f"output_{p}" for p in parts]
-    if opcode != PASS:
+    if opcode not in ONE_BLOCK:
         used += [f"stationary_{p}" for p in parts]
     if opcode in (FP, BP):
         used.remove("stationary_row_stride")
     if opcode == WU:
         used.remove("output_row_stride")
         used += ["side_base", "bias_momentum_base"] * (Flag.MOMENTUM in flags)
-    elif flags & set(SIDE):
-        used += [f"side_{p}" for p in parts]
-    used += ["bias_base"] * (Flag.BIAS in flags)
+        used += ["stationary_coefficients_base"] * (Flag.NORM_X in flags)
+        used += ["bias_base"] * (Flag.BIAS in flags)
+    else:
+        gradient = statistics and opcode != FP
+        used += ["side_base"] * (Flag.SIDE_MASK in flags)
+        if Flag.SIDE_MASK in flags or gradient:
+            used += [f"side_{p}" for p in parts[1:]]
+        if flags & {Flag.ADD, Flag.UNPOOL}:
+            used += [f"auxiliary_{p}" for p in parts]
+        if Flag.BIAS in flags or (statistics and (gradient or Flag.POOL in flags)):
+            used += ["bias_base", "bias_block_stride"]
+        used += ["statistics_base"] * bool(records) + ["norm_base"] * gradient
+        used += ["stream_coefficients_base"] * (Flag.NORM_X in flags)
+        used += ["companion_base"] * (Flag.X_PAIR in flags) + ["second_base"] * (Flag.TEE in flags)
+        used += [f"second_{p}" for p in parts] * (Flag.KEEP in flags)
+    used += ["stream_coefficients_base", "companion_base"] * (Flag.NORM_DY in flags)
     return ErrorCode.MISALIGNED_ADDRESS if any(v[n] % 16 for n in used) else ErrorCode.NONE
 
 
@@ -103,12 +140,15 @@ def cases():
     for op in Opcode:
         yield none, good(op)
         for flag in range(24):
-            legal = flag in isa.LEGAL_FLAGS[op]
+            legal = flag in isa.LEGAL_FLAGS[op] and needed(op, flag) == (flag,)
             blob = bytearray(good(op))
             blob[1 + flag // 8] |= 1 << flag % 8
             yield none if legal else flagged, bytes(blob)
         for pair in isa.EXCLUSIVE_FLAGS:
             yield flagged, good(op, pair)
+        for flag in isa.LEGAL_FLAGS[op]:
+            yield none, good(op, needed(op, flag))
+    yield flagged, good(PASS, (Flag.POOL, Flag.STATISTICS))
     for opcode in set(range(256)) - set(Opcode):
         yield ErrorCode.UNKNOWN_OPCODE, bytes([opcode]) + good(FP)[1:]
 
@@ -129,13 +169,19 @@ def cases():
                 yield none, good(op, **size, **{f"big_{a}": 4 * stride})
                 yield large, good(op, **size, **{f"big_{a}": 4 * stride - 1})
             yield large, good(op, **{f"stride_{a}": 5, f"small_{a}": 1, f"tile_{a}": 1})
-            grid = "big" if op == BP else "small"
+            grid = "big" if op in BIG else "small"
             yield none, good(op, **{f"{grid}_{a}": 7, f"tile_{a}": 7, f"small_{a}": 7})
             yield large, good(op, **{f"{grid}_{a}": 7, f"tile_{a}": 8, f"small_{a}": 7})
         yield large, good(op, tile_images=3)
         yield large, good(op, tile_out_blocks=3)
-        yield (large if op == PASS else none), good(op, tile_out_blocks=2)
-        yield (large if op == PASS else none), good(op, in_blocks=2)
+        yield (large if op in ONE_BLOCK else none), good(op, tile_out_blocks=2)
+        yield (large if op in ONE_BLOCK else none), good(op, in_blocks=2)
+    for op in (FP, BP):
+        for flags in ((), (Flag.STATISTICS,), *[(Flag.SUMS,)] * (op == BP)):
+            yield none, good(op, flags, out_blocks=20, tile_out_blocks=16)
+            code = large if flags else none
+            yield code, good(op, flags, out_blocks=20, tile_out_blocks=17)
+    yield zero, good(NORM, out_blocks=0)
     yield zero, good(LOSS, images=0)
     yield zero, good(LOSS, classes=0)
     yield none, good(LOSS, classes=MAX_CLASSES)
@@ -148,10 +194,10 @@ def cases():
             yield none, good(op, **{**even, name: 5 if "tile" in name else 7})
             yield flagged, good(op, (Flag.POOL,), **{**even, name: 5 if "tile" in name else 7})
 
-    for op in (FP, BP, WU, PASS, LOSS):
+    for op in (*GRIDDED, LOSS, NORM):
         for field in isa.DESCRIPTORS[op]:
             if field.name.endswith(("_base", "_stride")):
-                for flags in [()] + [(flag,) for flag in isa.LEGAL_FLAGS[op]]:
+                for flags in [()] + [needed(op, flag) for flag in isa.LEGAL_FLAGS[op]]:
                     for offset in (1, 8, 16):
                         value = GOOD[op].get(field.name, 0) + offset
                         blob = good(op, flags, **{field.name: value})
@@ -159,6 +205,9 @@ def cases():
     yield odd, good(FP, stream_base=8)
     yield odd, good(WU, (Flag.BIAS,), bias_base=4)
     yield none, good(WU, bias_base=4)
+    yield odd, good(BP, (Flag.SUMS,), statistics_base=8)
+    yield none, good(BP, (Flag.SUMS,), norm_base=8, bias_base=4, bias_block_stride=8)
+    yield none, good(BP, (Flag.SUMS,), side_base=8, side_row_stride=4)
     yield odd, good(LOSS, (Flag.GRADIENT,), output_base=8)
     yield none, good(LOSS, output_base=8)
 
@@ -180,8 +229,12 @@ def test_random_descriptors(seed):
     rng = random.Random(seed)
     blobs = []
     for _ in range(1500):
-        op = rng.choice((FP, BP, WU, PASS, LOSS))
-        flags = [flag for flag in isa.LEGAL_FLAGS[op] if rng.random() < 0.3]
+        op = rng.choice((*GRIDDED, LOSS, NORM))
+        flags = []
+        for flag in isa.LEGAL_FLAGS[op]:
+            if rng.random() < 0.2:
+                # Alone now and then, which most of them may not be.
+                flags += needed(op, flag) if rng.random() < 0.9 else (flag,)
         changes = {}
         for field in rng.sample(isa.DESCRIPTORS[op][2:], rng.randint(0, 3)):
             top = 0xFFFF if field.kind == "float" else field.mask

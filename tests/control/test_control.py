@@ -5,12 +5,17 @@ from control_bench import END, WORK, ControlBench, good, loop
 
 from eftrain_hdl import isa
 from eftrain_hdl.control import Supervisor
-from eftrain_hdl.control.control import COUNTED
+from eftrain_hdl.control.control import COUNTED, WHERE
 from eftrain_hdl.isa import ErrorCode, ErrorUnit, Opcode
 
 SOFT_RESET = 2
 LOCK_WINDOW = 4
 DONE, ERROR = 1, 2
+
+
+async def descriptors(host):
+    await host.read("CYCLES_LOW")
+    return {name: await host.read(f"{name}_DESCRIPTOR") for name in WHERE}
 
 
 async def until_started(ctx, bench, count=1):
@@ -104,6 +109,51 @@ def test_unit_errors(unit):
     bench.run(testbench)
     assert bench.resets == Supervisor.reset_cycles
     assert len(bench.executed) == 3
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_errors_of_two_in_flight(newer):
+    """The unit says whose error it is; what comes after both is not begun."""
+    bench = ControlBench((*loop(1), WORK, WORK, WORK, END), work_cycles=None)
+
+    async def testbench(ctx, host):
+        dut = bench.dut
+        await host.wait()
+        await bench.doorbell(host)
+        await until_started(ctx, bench, 2)
+        ctx.set(dut.reads_newer, 1)
+        await ctx.tick().repeat(100)
+        assert ctx.get(dut.waiting)
+        assert (await descriptors(host)) == {"CURRENT": 2, "READ": 3, "COMPUTE": 2, "DRAIN": 2}
+        ctx.set(dut.computes_newer, 1)
+        ctx.set(dut.unit_newer, newer << ErrorUnit.STREAM)
+        ctx.set(dut.unit_error[ErrorUnit.STREAM], ErrorCode.BUS_RESPONSE)
+        await ctx.tick().until(dut.datapath_reset)
+        ctx.set(dut.unit_error[ErrorUnit.STREAM], 0)
+        assert await host.wait() == {"error"}
+        assert await host.read("ERROR") == ErrorCode.BUS_RESPONSE | ErrorUnit.STREAM << 8
+        assert await host.read("ERROR_DESCRIPTOR") == 2 + newer
+
+    bench.run(testbench)
+    assert len(bench.executed) == 2
+
+
+def test_where_the_program_stands():
+    bench = ControlBench((WORK, WORK, WORK, END), work_cycles=None)
+
+    async def testbench(ctx, host):
+        await host.wait()
+        await bench.doorbell(host)
+        for done in range(3):
+            await until_started(ctx, bench, min(done + 2, 3))
+            expected = dict.fromkeys(("CURRENT", "READ", "COMPUTE", "DRAIN"), done)
+            assert (await descriptors(host)) == expected
+            bench.finish = True
+            await ctx.tick().repeat(3)
+        assert await host.wait() == {"done"}
+        assert (await descriptors(host))["CURRENT"] == 3
+
+    bench.run(testbench)
 
 
 def test_checker_error_after_good_work():
@@ -238,6 +288,7 @@ def test_counters():
         dut = bench.dut
 
         async def read(register):
+            """As CYCLES_LOW, read before, latched it."""
             if f"{register}_LOW" in isa.REGISTER:
                 low = await host.read(f"{register}_LOW")
                 return low | await host.read(f"{register}_HIGH") << 32
@@ -257,8 +308,11 @@ def test_counters():
             await pulse(event, i + 5)
         assert ctx.get(dut.record) == len(COUNTED) + 5 + 1
         await ctx.tick().repeat(2)
+        cycles = await host.read("CYCLES_LOW")
         for i, register in enumerate((*COUNTED.values(), "RESULTS")):
             assert await read(register) == i + 5, register
+        # What nothing explains is control's.
+        assert cycles == await read("ACTIVE") + sum([await read(name) for name in isa.STALLS])
         assert await host.status() == {"busy"}
         await pulse("nonfinite", 1)
         assert await host.status() == {"busy", "nonfinite"}
@@ -275,6 +329,7 @@ def test_counters():
 
         await bench.doorbell(host, length=0)
         assert await host.wait() == {"error"}
+        await host.read("CYCLES_LOW")
         for register in (*COUNTED.values(), "RESULTS"):
             assert await read(register) == 0
         assert ctx.get(dut.record) == 1

@@ -9,14 +9,14 @@ from control_bench import OKAY, SLVERR, Host
 from eftrain_hdl import isa
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.control import RegisterBlock
-from eftrain_hdl.control.control import register_constants
+from eftrain_hdl.control.control import latched_registers, register_constants
 
 CONSTANTS = register_constants(CoreConfig(rows=4, lanes=4, format="bf16", max_classes=64))
 
 
 def simulate(testbench):
     """Run ``testbench(ctx, dut, host)`` on a register block."""
-    dut = RegisterBlock(constants=CONSTANTS)
+    dut = RegisterBlock(constants=CONSTANTS, latched=latched_registers())
 
     async def wrapped(ctx):
         await testbench(ctx, dut, Host(ctx, dut.ctrl))
@@ -62,8 +62,8 @@ def test_read_only():
                 continue
             value = rng.getrandbits(32) & bits(register)
             ctx.set(port(dut, register.name), value)
-            if register.name.endswith("_HIGH"):
-                await host.read(register.name[:-5] + "_LOW")
+            if register.name in latched_registers()["CYCLES_LOW"]:
+                await host.read("CYCLES_LOW")
             assert await host.read(register.name) == value
             assert await host.write_raw(register.address, 0xFFFF_FFFF) == SLVERR
             assert await host.read(register.name) == value
@@ -71,18 +71,23 @@ def test_read_only():
     simulate(testbench)
 
 
-def test_high_words_are_kept():
+def test_counters_are_latched_together():
+    latched = latched_registers()["CYCLES_LOW"]
+    assert {"CYCLES_HIGH", "ACTIVE_LOW", "STALL_CONTROL", "CURRENT_DESCRIPTOR"} <= set(latched)
+
     async def testbench(ctx, dut, host):
-        for name in ("CYCLES", "ACTIVE"):
-            low, high = port(dut, f"{name}_LOW"), port(dut, f"{name}_HIGH")
-            ctx.set(low, 0xFFFF_FFFF)
-            ctx.set(high, 7)
-            assert await host.read(f"{name}_LOW") == 0xFFFF_FFFF
-            ctx.set(low, 0)
-            ctx.set(high, 8)
-            assert await host.read(f"{name}_HIGH") == 7
-            assert await host.read(f"{name}_LOW") == 0
-            assert await host.read(f"{name}_HIGH") == 8
+        for number, name in enumerate(latched):
+            ctx.set(port(dut, name), number + 5)
+        ctx.set(port(dut, "CYCLES_LOW"), 0xFFFF_FFFF)
+        assert await host.read("ACTIVE_LOW") == 0
+        assert await host.read("CYCLES_LOW") == 0xFFFF_FFFF
+        ctx.set(port(dut, "CYCLES_LOW"), 0)
+        for name in latched:
+            ctx.set(port(dut, name), 1)
+        for number, name in enumerate(latched):
+            assert await host.read(name) == number + 5, name
+        assert await host.read("CYCLES_LOW") == 0
+        assert {await host.read(name) for name in latched} == {1}
 
     simulate(testbench)
 

@@ -73,6 +73,8 @@ def model():
         "transposer_groups",
         "transposer_random",
         "transposer_passes_through",
+        "transposer_switches",
+        "transposer_backpressure",
         "mac_array_random",
         "mac_array_swap",
         "accumulator_clears_after_reset",

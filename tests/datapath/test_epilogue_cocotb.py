@@ -1,44 +1,25 @@
 # amaranth: UnusedElaboratable=no
-"""The epilogue and the loss unit under cocotb: latency, rate, stalls, and the bits of the models.
+"""The epilogue under cocotb: the bits of the model in every legal mode, latency, rate, stalls.
 
-These run in seconds what ``test_epilogue.py`` and ``test_softmax_loss.py`` would take minutes for;
-those compare the models with PyTorch.
+``test_epilogue.py`` compares the model with PyTorch and float64.
 """
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import Out, connect, flipped
 
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.datapath.epilogue import Epilogue
-from eftrain_hdl.datapath.softmax_loss import SoftmaxLoss
 from eftrain_hdl.memory import FlatPorts
 from sim.cocotb_build import build_testbench
 
 TESTBENCH = "sim.testbenches.tb_epilogue"
-# Two beats a vector.
-CONFIG = CoreConfig(rows=8, lanes=8, max_classes=64)
 
 
-class Blocks(wiring.Component):
-    """Both blocks side by side; port ``<block>.<port>`` is port ``<port>`` of that block."""
-
-    def __init__(self):
-        self._blocks = {"ep": Epilogue(CONFIG), "loss": SoftmaxLoss(CONFIG)}
-        super().__init__({name: Out(block.signature) for name, block in self._blocks.items()})
-
-    def elaborate(self, platform):
-        m = Module()
-        for name, block in self._blocks.items():
-            m.submodules[name] = block
-            connect(m, flipped(getattr(self, name)), block)
-        return m
-
-
-@pytest.fixture(scope="module")
-def model():
-    return build_testbench(FlatPorts(Blocks()), name="epilogue_8x8")
+# One, two and four beats a vector.
+@pytest.fixture(scope="module", params=(4, 8, 16))
+def model(request):
+    group = request.param
+    epilogue = Epilogue(CoreConfig(rows=group, lanes=group))
+    return build_testbench(FlatPorts(epilogue), name=f"epilogue_{group}")
 
 
 @pytest.mark.parametrize(
@@ -46,15 +27,14 @@ def model():
     [
         "epilogue_latency",
         "epilogue_a_beat_a_cycle",
-        "epilogue_bias_blocks",
+        "epilogue_blocks",
+        "epilogue_records",
         "epilogue_modes_back_to_back",
         "epilogue_random_stalls",
+        "epilogue_nonfinite",
+        "epilogue_lacking",
         "epilogue_full",
-        "loss_random_stalls",
-        "loss_corners",
-        "loss_cycles",
-        "loss_label_error",
     ],
 )
-def test_block(model, testcase):
+def test_epilogue(model, testcase):
     assert model.run(TESTBENCH, testcase=testcase) == 1

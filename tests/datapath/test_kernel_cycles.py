@@ -29,8 +29,8 @@ class KernelBench(wiring.Component):
         m.submodules.kernel = kernel = self._kernel
         for name in ("steps", "finished_steps", "stationary", "streamed", "o"):
             connect(m, flipped(getattr(self, name)), getattr(kernel, name))
-        m.d.comb += kernel.descriptor.eq(self.descriptor)
-        for name in ("final", "ready", "active", *Kernel.EVENTS):
+        m.d.comb += kernel.descriptors.eq(self.descriptors)
+        for name in ("final", "ready", "full", "sweep", "sweep_slot", "active", *Kernel.EVENTS):
             m.d.comb += getattr(self, name).eq(getattr(kernel, name))
         # In the order of the testbench's Event.
         m.d.comb += self.events.eq(
@@ -58,6 +58,8 @@ def model():
         "random_stalls",
         "no_bubble_between_sweeps",
         "tiles_back_to_back",
+        "two_in_flight",
+        "no_bubble_between_passes",
         "drain_rate",
         "latency_to_first_beat",
         "full_banks",

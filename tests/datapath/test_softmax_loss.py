@@ -1,4 +1,4 @@
-"""The loss unit against its model, and the model against PyTorch in float64."""
+"""LOSS of the vector unit against its model, and the model against PyTorch in float64."""
 
 import random
 
@@ -9,18 +9,19 @@ from amaranth.sim import Simulator
 from stall_bench import Case, simulate, to_beats
 
 from eftrain_hdl.config import CoreConfig
-from eftrain_hdl.datapath.loss_program import (
-    CHUNK,
+from eftrain_hdl.datapath.softmax_loss import SoftmaxLoss
+from eftrain_hdl.datapath.softmax_program import (
     INVERSE,
     NEGATIVE_MAXIMUM,
     PROGRAM,
     REGISTERS,
     SUM,
-    Machine,
-    Segment,
+    machine,
 )
-from eftrain_hdl.datapath.loss_sequencer import LossSequencer
-from eftrain_hdl.datapath.softmax_loss import SoftmaxLoss
+from eftrain_hdl.datapath.vector_program import CHUNK, Segment
+from eftrain_hdl.datapath.vector_sequencer import VectorSequencer
+from eftrain_hdl.datapath.vector_unit import VectorUnit
+from eftrain_hdl.isa import Flag
 
 SEED = 20240612
 INF, NAN = float("inf"), float("nan")
@@ -56,12 +57,12 @@ class Batch:
         filled = np.full(-(-images // 4) * 4, 0xFFFFFFFF, np.uint32)
         filled[:images] = labels
         self.case = Case(
-            {"images": images, "classes": classes, "gradient": int(gradient), "scale": scale,
-             "record": record},
-            {"logits": to_beats(words), "labels": to_beats(filled)},
+            {"images": images, "classes": classes, "flags": gradient << Flag.GRADIENT,
+             "scale": scale, "record": record},
+            {"logits": to_beats(words), "side": to_beats(filled)},
             len(self.expected),
             stalls,
-            pulse="start",
+            pulse="start_loss",
             done="~busy",
         )  # fmt: skip
 
@@ -71,7 +72,7 @@ class Batch:
 
 
 def run(group, batches):
-    dut = SoftmaxLoss(config(group))
+    dut = VectorUnit(config(group))
     simulate(dut, [batch.case for batch in batches], seed=SEED, watch=("nonfinite", "label_error"))
     for batch in batches:
         batch.check()
@@ -159,17 +160,17 @@ def test_batch_follows_pytorch(classes, spread):
 def test_exponential_is_accurate():
     rng = np.random.default_rng(SEED)
     x = -np.concatenate([rng.uniform(0, 87.3, 2048), rng.uniform(0, 1, 2048)]).astype(np.float32)
-    machine = Machine(len(x))
-    machine.registers[NEGATIVE_MAXIMUM.address] = 0
-    machine.classes[:] = bits(x)
-    machine.run_chunks(Segment.EXPONENTIALS)
+    unit = machine(len(x))
+    unit.registers[NEGATIVE_MAXIMUM.address] = 0
+    unit.classes[:] = bits(x)
+    unit.run_chunks(Segment.EXPONENTIALS)
     np.testing.assert_allclose(
-        floats(machine.classes), np.exp(x.astype(np.float64)), rtol=2e-7, atol=0
+        floats(unit.classes), np.exp(x.astype(np.float64)), rtol=2e-7, atol=0
     )
     # Below 2**-126 there is nothing, however far below.
-    machine.classes[:CHUNK] = bits(-np.geomspace(87.4, 3e38, CHUNK))
-    machine.run(Segment.EXPONENTIALS)
-    assert not machine.classes[:CHUNK].any()
+    unit.classes[:CHUNK] = bits(-np.geomspace(87.4, 3e38, CHUNK))
+    unit.run(Segment.EXPONENTIALS)
+    assert not unit.classes[:CHUNK].any()
 
 
 def test_logarithm_and_reciprocal_are_accurate():
@@ -178,12 +179,12 @@ def test_logarithm_and_reciprocal_are_accurate():
         [rng.uniform(1, 2, 50), 2 ** rng.uniform(0, 15, 50), 1 + 2 ** -rng.uniform(0, 23, 50)]
     ).astype(np.float32)
     for value in sums:
-        machine = Machine(1)
-        machine.registers[SUM.address] = bits(value)
-        machine.run(Segment.LOSS)
+        unit = machine(1)
+        unit.registers[SUM.address] = bits(value)
+        unit.run(Segment.LOSS)
         exact = np.float64(value)
-        assert floats(machine.reports[0]) == pytest.approx(np.log(exact), rel=3e-7, abs=0)
-        inverse = floats(machine.registers[INVERSE.address])
+        assert floats(unit.reports[0]) == pytest.approx(np.log(exact), rel=3e-7, abs=0)
+        inverse = floats(unit.registers[INVERSE.address])
         assert inverse == pytest.approx(1 / exact, rel=2e-7, abs=0)
 
 
@@ -201,11 +202,11 @@ def test_no_step_reads_what_is_not_written_yet():
                         assert ready.get(key, 0) <= now + slot, (step, slot)
                     target = step.target
                     key = (target.classes, target.address + target.vector * slot)
-                    ready[key] = now + slot + LossSequencer.turnaround
+                    ready[key] = now + slot + VectorSequencer.turnaround
                 if step.drain:
-                    now += length + LossSequencer.turnaround - 1
+                    now += length + VectorSequencer.turnaround - 1
                 else:
-                    now += max(length, LossSequencer.turnaround)
+                    now += max(length, VectorSequencer.turnaround)
 
 
 def test_vectors_are_aligned_to_their_slots():
@@ -233,15 +234,20 @@ def test_ten_classes_take_less_than_600_cycles_an_image():
 def test_label_out_of_range_stops_the_unit(label):
     print(f"seed {SEED}")
     rng = random.Random(SEED)
-    dut = SoftmaxLoss(config(8))
+    dut = VectorUnit(config(8))
 
     async def bench(ctx):
-        for name, value in {"images": 4, "classes": 10, "gradient": 1, "start": 1}.items():
+        for name, value in {
+            "images": 4,
+            "classes": 10,
+            "flags": 1 << Flag.GRADIENT,
+            "start_loss": 1,
+        }.items():
             ctx.set(getattr(dut, name), value)
         await ctx.tick()
-        ctx.set(dut.start, 0)
-        ctx.set(dut.labels.payload, to_beats([3, label, 0, 0])[0])
-        ctx.set(dut.labels.valid, 1)
+        ctx.set(dut.start_loss, 0)
+        ctx.set(dut.side.payload, to_beats([3, label, 0, 0])[0])
+        ctx.set(dut.side.valid, 1)
         ctx.set(dut.logits.payload, rng.getrandbits(128) & ~(0x40 << 24))
         ctx.set(dut.logits.valid, 1)
         ctx.set(dut.o.ready, 1)

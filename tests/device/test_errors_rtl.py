@@ -16,12 +16,17 @@ SEED = 20220331
 T = 4
 
 # Offsets from the first byte of the window; the window is in the middle of what is watched.
-X, WEIGHTS, SIDE, OUTPUT, LOGITS, LABELS, GRADIENT, RECORD, PROGRAM = range(0, 0x9000, 0x1000)
+(
+    X, WEIGHTS, BIAS, ADDEND, OUTPUT, LOGITS, LABELS, GRADIENT, RECORD, COEFFICIENTS, SECOND,
+    STATISTICS, PARAMETERS, PROGRAM,
+) = range(0, 0xE000, 0x1000)  # fmt: skip
 WINDOW = 0x10000
 GUARD = 0x4000
 PIXELS = 16
-BLOCK = PIXELS * T * 4
+VECTOR = T * 4
+BLOCK = PIXELS * VECTOR
 """Bytes of one channel block of the 4x4 pictures."""
+AHEAD = (Flag.AHEAD_STREAM, Flag.AHEAD_STATIONARY, Flag.AHEAD_SIDE)
 
 END = isa.encode(Opcode.END)
 NEXT = isa.encode(Opcode.NEXT)
@@ -34,8 +39,8 @@ def loop(count):
 class Bench:
     """A device whose memory is known, and a layer that is known to be right.
 
-    The layer is a 1x1 convolution from 4 to 8 channels of a 4x4 picture, with another tensor added:
-    it uses all four ports. Its values are small integers, so that it is exact.
+    The layer is a 1x1 convolution from 4 to 8 channels of a 4x4 picture, with bias and with another
+    tensor added: it uses all four buses. Its values are small integers, so that it is exact.
     """
 
     def __init__(self, device):
@@ -47,34 +52,60 @@ class Bench:
         device.write_memory(device.memory_base, rng.bytes(WINDOW + 2 * GUARD))
         x = rng.integers(-8, 8, (PIXELS, T))
         weights = rng.integers(-8, 8, (2, T, T))
-        side = rng.integers(-8, 8, (2, PIXELS, T))
-        for place, array in ((X, x), (WEIGHTS, weights), (SIDE, side)):
+        addend, bias = rng.integers(-8, 8, (2, PIXELS, T)), rng.integers(-8, 8, (2, 1, T))
+        known = {X: x, WEIGHTS: weights, ADDEND: addend, BIAS: bias, COEFFICIENTS: np.ones((4, T))}
+        for place, array in known.items():
             device.write_array(self.base + place, array.astype(np.float32))
-        expected = np.einsum("bmn,pn->bpm", weights, x) + side
+        expected = np.einsum("bmn,pn->bpm", weights, x) + addend + bias
         self.expected = expected.astype("<f4").tobytes()
 
-    def layer(self, flags=(Flag.SIDE_ADD,), opcode=Opcode.CONV_FP, **changes):
+    def layer(self, flags=(Flag.ADD, Flag.BIAS), opcode=Opcode.CONV_FP, **changes):
         """The layer's descriptor with some fields changed; bases are offsets."""
         pairs = {"kernel": 1, "stride": 1, "big": 4, "small": 4, "tile": 4}
         fields = {f"{name}_{axis}": v for name, v in pairs.items() for axis in ("rows", "cols")}
         fields |= {
             "images": 1, "tile_images": 1, "out_blocks": 2, "tile_out_blocks": 2, "in_blocks": 1,
-            "stream_base": X, "stationary_base": WEIGHTS, "side_base": SIDE, "output_base": OUTPUT,
-            "stationary_image_stride": T * T * 4,
+            "stream_base": X, "stationary_base": WEIGHTS, "auxiliary_base": ADDEND,
+            "output_base": OUTPUT, "stationary_image_stride": T * T * 4, "bias_base": BIAS,
+            "bias_block_stride": VECTOR,
         }  # fmt: skip
-        for port in ("stream", "side", "output"):
-            fields |= {f"{port}_row_stride": 4 * T * 4, f"{port}_block_stride": BLOCK}
+        for port in ("stream", "auxiliary", "output"):
+            fields |= {f"{port}_row_stride": 4 * VECTOR, f"{port}_block_stride": BLOCK}
         return isa.encode(opcode, flags, **self._placed(fields | changes))
 
-    def copy(self, flags=(), **changes):
+    def copy(self, flags=(), opcode=Opcode.PASS, **changes):
         """A PASS over one block."""
         blocks = {"out_blocks": 1, "tile_out_blocks": 1, "scale": 1.0}
-        return self.layer(flags, Opcode.PASS, **(blocks | changes))
+        return self.layer(flags, opcode, **(blocks | changes))
+
+    def paired(self, flags=(), **changes):
+        """A convolution of a residual sum, with its tee."""
+        flags = (Flag.NORM_X, Flag.X_PAIR, Flag.X_RELU, Flag.TEE, *flags)
+        fields = {
+            "companion_base": ADDEND, "stream_coefficients_base": COEFFICIENTS,
+            "second_base": SECOND,
+        }  # fmt: skip
+        return self.layer(flags, **(fields | changes))
+
+    def masked(self, flags=(Flag.SIDE_MASK, Flag.STATISTICS), **changes):
+        """A copy that masks and sums."""
+        fields = {
+            "side_base": ADDEND, "side_row_stride": 4 * VECTOR, "norm_base": X,
+            "bias_base": COEFFICIENTS, "statistics_base": STATISTICS,
+        }  # fmt: skip
+        return self.copy(flags, **(fields | changes))
 
     def weight_gradient(self, flags=(), **changes):
-        """The layer's own, with ``side`` as the gradient of its result."""
-        fields = {"stream_base": SIDE, "stationary_base": X, "stationary_row_stride": 4 * T * 4}
+        """The layer's own, with the addend as the gradient of its result."""
+        fields = {"stream_base": ADDEND, "stationary_base": X, "stationary_row_stride": 4 * VECTOR}
         return self.layer(flags, Opcode.CONV_WU, **(fields | changes))
+
+    def norm(self, flags=(), **changes):
+        fields = {
+            "out_blocks": 1, "statistics_base": STATISTICS, "parameters_base": PARAMETERS,
+            "coefficients_base": GRADIENT, "pair_base": COEFFICIENTS, "scale": 1.0, "epsilon": 1.0,
+        }  # fmt: skip
+        return isa.encode(Opcode.NORM, flags, **self._placed(fields | changes))
 
     def loss(self, **changes):
         fields = {
@@ -192,20 +223,34 @@ SIZES = (
     "small_rows", "small_cols", "images", "tile_images", "tile_rows", "tile_cols", "out_blocks",
     "tile_out_blocks", "in_blocks",
 )  # fmt: skip
-MISPLACED = tuple(
-    f"{port}_{part}"
-    for port in ("stream", "output", "side", "stationary")
-    for part in ("base", "image_stride", "block_stride", "row_stride")
-    if (port, part) != ("stationary", "row_stride")
-)
+MISPLACED = {
+    # Addresses and strides that must be checked, of each descriptor of the bench.
+    "layer": (
+        *(
+            f"{port}_{part}"
+            for port in ("stream", "output", "auxiliary", "stationary")
+            for part in ("base", "image_stride", "block_stride", "row_stride")
+            if (port, part) != ("stationary", "row_stride")
+        ),
+        "bias_base", "bias_block_stride",
+    ),
+    "paired": ("companion_base", "stream_coefficients_base", "second_base"),
+    "masked": (
+        "side_base", "side_image_stride", "side_block_stride", "side_row_stride", "norm_base",
+        "bias_base", "bias_block_stride", "statistics_base",
+    ),
+    "norm": ("statistics_base", "parameters_base", "coefficients_base"),
+}  # fmt: skip
+
 
 ILLEGAL = {
     # name: (descriptor of a bench, code). Found by the checker, before anything happens.
-    "opcode 0": (lambda b: bytes(128), ErrorCode.UNKNOWN_OPCODE),
-    "opcode 255": (lambda b: b"\xff" * 128, ErrorCode.UNKNOWN_OPCODE),
+    "opcode 0": (lambda b: bytes(isa.DESCRIPTOR_BYTES), ErrorCode.UNKNOWN_OPCODE),
+    "opcode 255": (lambda b: b"\xff" * isa.DESCRIPTOR_BYTES, ErrorCode.UNKNOWN_OPCODE),
     **{f"{s} 0": (lambda b, s=s: b.layer(**{s: 0}), ErrorCode.ZERO_DIMENSION) for s in SIZES},
     "loss without images": (lambda b: b.loss(images=0), ErrorCode.ZERO_DIMENSION),
     "loss without classes": (lambda b: b.loss(classes=0), ErrorCode.ZERO_DIMENSION),
+    "norm of no blocks": (lambda b: b.norm(out_blocks=0), ErrorCode.ZERO_DIMENSION),
     "loop of none": (lambda b: loop(0), ErrorCode.ZERO_DIMENSION),
     **{
         f"{name} {value}": (
@@ -219,20 +264,56 @@ ILLEGAL = {
         )
     },
     "pass over two in blocks": (lambda b: b.copy(in_blocks=2), ErrorCode.OVERSIZED_DIMENSION),
+    "PASS_BP over two in blocks": (
+        lambda b: b.copy(opcode=Opcode.PASS_BP, in_blocks=2), ErrorCode.OVERSIZED_DIMENSION,
+    ),
+    "PASS_BP tile beyond the big grid": (
+        lambda b: b.copy(opcode=Opcode.PASS_BP, tile_rows=5), ErrorCode.OVERSIZED_DIMENSION,
+    ),
+    "statistics of too many blocks": (
+        lambda b: b.layer(
+            [Flag.STATISTICS], out_blocks=isa.MAX_STATISTICS_BLOCKS + 1,
+            tile_out_blocks=isa.MAX_STATISTICS_BLOCKS + 1, statistics_base=STATISTICS,
+        ),
+        ErrorCode.OVERSIZED_DIMENSION,
+    ),
     "too many classes": (lambda b: b.loss(classes=1025), ErrorCode.OVERSIZED_DIMENSION),
     **{
-        f"{name} plus 8": (
-            lambda b, name=name: b.layer(**{name: 0x2008}), ErrorCode.MISALIGNED_ADDRESS,
+        f"{name} of {kind} plus 8": (
+            lambda b, name=name, kind=kind: getattr(b, kind)(**{name: 0x2008}),
+            ErrorCode.MISALIGNED_ADDRESS,
         )
-        for name in MISPLACED
+        for kind, names in MISPLACED.items()
+        for name in names
     },
-    "misplaced bias": (
-        lambda b: b.layer([Flag.BIAS], bias_base=4), ErrorCode.MISALIGNED_ADDRESS,
+    "misplaced pair": (
+        lambda b: b.norm([Flag.X_PAIR], pair_base=8), ErrorCode.MISALIGNED_ADDRESS,
+    ),
+    "misplaced coefficients of X": (
+        lambda b: b.weight_gradient([Flag.NORM_X], stationary_coefficients_base=8),
+        ErrorCode.MISALIGNED_ADDRESS,
+    ),
+    "misplaced kept results": (
+        lambda b: b.copy([Flag.POOL, Flag.KEEP], second_row_stride=8),
+        ErrorCode.MISALIGNED_ADDRESS,
     ),
     "misplaced labels": (lambda b: b.loss(side_base=LABELS + 4), ErrorCode.MISALIGNED_ADDRESS),
     "update in a forward pass": (lambda b: b.layer([Flag.UPDATE]), ErrorCode.ILLEGAL_FLAGS),
     "pooling and adding": (
-        lambda b: b.layer([Flag.POOL, Flag.SIDE_ADD]), ErrorCode.ILLEGAL_FLAGS,
+        lambda b: b.layer([Flag.POOL, Flag.ADD]), ErrorCode.ILLEGAL_FLAGS,
+    ),
+    **{
+        f"{flag.name} without {other.name}": (
+            # The opcodes that take the first: WU takes MOMENTUM, PASS the others.
+            lambda b, flag=flag: (b.weight_gradient if flag is Flag.MOMENTUM else b.copy)([flag]),
+            ErrorCode.ILLEGAL_FLAGS,
+        )
+        for flag, other in isa.REQUIRED_FLAGS
+    },
+    "X_PAIR without NORM_X": (lambda b: b.copy([Flag.X_PAIR]), ErrorCode.ILLEGAL_FLAGS),
+    "running ahead in NORM": (lambda b: b.norm([Flag.AHEAD_SIDE]), ErrorCode.ILLEGAL_FLAGS),
+    "frozen gradient": (
+        lambda b: b.norm([Flag.FROZEN, Flag.GRADIENT]), ErrorCode.ILLEGAL_FLAGS,
     ),
     "pooling of odd tiles": (
         lambda b: b.copy([Flag.POOL], tile_rows=3), ErrorCode.ILLEGAL_FLAGS,
@@ -296,18 +377,46 @@ OVERFLOWS = {
 
 @pytest.mark.parametrize("name", OVERFLOWS)
 def test_tiles_that_overflow_a_buffer(bench, name):
-    bench.stops(
-        OVERFLOWS[name](bench), END, code=ErrorCode.TILE_OVERFLOW, unit=ErrorUnit.CONTROL
-    )
+    bench.stops(OVERFLOWS[name](bench), END, code=ErrorCode.TILE_OVERFLOW, unit=ErrorUnit.CONTROL)
+
+
+PORTS = {
+    # name: (descriptor, field, unit that finds it)
+    "stream": ("layer", "stream_base", ErrorUnit.STREAM),
+    "stationary": ("layer", "stationary_base", ErrorUnit.STATIONARY),
+    "bias": ("layer", "bias_base", ErrorUnit.SIDE),
+    "auxiliary": ("layer", "auxiliary_base", ErrorUnit.AUXILIARY),
+    "output": ("layer", "output_base", ErrorUnit.WRITE),
+    "companion": ("paired", "companion_base", ErrorUnit.COMPANION),
+    "coefficients": ("paired", "stream_coefficients_base", ErrorUnit.STREAM),
+    "second": ("paired", "second_base", ErrorUnit.SECOND),
+    "side": ("masked", "side_base", ErrorUnit.SIDE),
+    "norm": ("masked", "norm_base", ErrorUnit.SIDE),
+    "statistics": ("masked", "statistics_base", ErrorUnit.WRITE),
+    "sums": ("norm", "statistics_base", ErrorUnit.SIDE),
+    # Read and written; the writer gets its requests first.
+    "parameters": ("norm", "parameters_base", ErrorUnit.WRITE),
+    "norm results": ("norm", "coefficients_base", ErrorUnit.WRITE),
+}
+AROUND = {
+    # Places that a descriptor may have written before the one that is outside.
+    "second": ((OUTPUT, 2 * BLOCK),),
+    "statistics": ((OUTPUT, BLOCK),),
+    "norm results": ((PARAMETERS, 8 * VECTOR),),
+}
 
 
 @pytest.mark.parametrize("place", [-GUARD, -16, WINDOW - 16, WINDOW, -GUARD - 0x100])
-@pytest.mark.parametrize("port", ["stream", "stationary", "side", "output"])
+@pytest.mark.parametrize("port", PORTS)
 def test_accesses_outside_the_window(bench, port, place):
     """Before it, after it, over its end by one beat, and where there is no memory at all."""
-    unit = ErrorUnit.WRITE if port == "output" else ErrorUnit[port.upper()]
+    kind, field, unit = PORTS[port]
+    written = AROUND.get(port, ())
+    if port in ("bias", "statistics", "norm results", "second") and place == WINDOW - 16:
+        # Parts that lie inside the window may be written, or used, before the rest is asked for.
+        written = (*written, (place, 16), (OUTPUT, 2 * BLOCK))
     bench.stops(
-        bench.layer(**{f"{port}_base": place}), END,
+        getattr(bench, kind)(**{field: place}), END, written=written,
         code=ErrorCode.ADDRESS_OUT_OF_WINDOW, unit=unit,
     )  # fmt: skip
 
@@ -322,7 +431,8 @@ def test_the_second_half_outside_the_window(bench):
 
 
 @pytest.mark.parametrize(
-    ("place", "index"), [(-0x400, 0), (WINDOW, 0), (WINDOW - 128, 1), (WINDOW - 16, 0)]
+    ("place", "index"),
+    [(-0x400, 0), (WINDOW, 0), (WINDOW - isa.DESCRIPTOR_BYTES, 1), (WINDOW - 16, 0)],
 )
 def test_programs_outside_the_window(bench, place, index):
     written = ((OUTPUT, 2 * BLOCK),) if index else ()
@@ -341,31 +451,42 @@ def test_misplaced_program(bench):
 
 @pytest.mark.parametrize("response", ["SLVERR", "DECERR"])
 @pytest.mark.parametrize("beat", ["first", "last"])
-@pytest.mark.parametrize("port", ["stream", "stationary", "side", "write", "fetch"])
+@pytest.mark.parametrize(
+    "port",
+    ["stream", "stationary", "side", "write", "fetch", "auxiliary", "companion", "second"],
+)
 def test_errors_of_the_memory(bench, port, beat, response):
-    place, size = {
-        "stream": (X, BLOCK),
-        "stationary": (WEIGHTS, 2 * T * T * 4),
-        "side": (SIDE, 2 * BLOCK),
-        "write": (OUTPUT, 2 * BLOCK),
-        "fetch": (PROGRAM, 128),
+    place, size, bus = {
+        "stream": (X, BLOCK, "stream"),
+        "stationary": (WEIGHTS, 2 * T * T * 4, "stationary"),
+        "side": (BIAS, 2 * VECTOR, "side"),
+        "write": (OUTPUT, 2 * BLOCK, "write"),
+        "fetch": (PROGRAM, isa.DESCRIPTOR_BYTES, "side"),
+        "auxiliary": (ADDEND, 2 * BLOCK, "stream"),
+        "companion": (ADDEND, BLOCK, "stationary"),
+        "second": (SECOND, BLOCK, "write"),
     }[port]
     address = place if beat == "first" else place + size - 16
+    layer = bench.paired() if port in ("companion", "second") else bench.layer()
     bench.works()
-    bench.device.set_fault("side" if port == "fetch" else port, bench.base + address, response)
-    bench.write_program((bench.layer(), END))
+    bench.device.set_fault(bus, bench.base + address, response)
+    bench.write_program((layer, END))
     before = bench.memory()
     with pytest.raises(DeviceProgramError) as caught:
-        bench.run(bench.layer(), END)
+        bench.run(layer, END)
     error = caught.value
     assert error.code is ErrorCode.BUS_RESPONSE
     assert (error.unit, error.descriptor) == (ErrorUnit[port.upper()], 0)
-    # Results leave once their sums and their side operands are complete.
-    bench.unchanged(before, *([(OUTPUT, 2 * BLOCK)] if port in ("side", "write") else []))
+    # Results leave once their sums and their other operands are complete.
+    written = {
+        "companion": [(SECOND, BLOCK)],
+        "second": [(SECOND, BLOCK), (OUTPUT, 2 * BLOCK)],
+    } | dict.fromkeys(("side", "auxiliary", "write"), [(OUTPUT, 2 * BLOCK)])
+    bench.unchanged(before, *written.get(port, ()))
     # The fault lasts, and so does the error.
     with pytest.raises(DeviceProgramError, match="SLVERR or DECERR"):
-        bench.run(bench.layer(), END)
-    bench.device.set_fault("side" if port == "fetch" else port, bench.base + address, "OKAY")
+        bench.run(layer, END)
+    bench.device.set_fault(bus, bench.base + address, "OKAY")
     bench.works()
 
 
@@ -376,11 +497,11 @@ def test_an_error_of_the_memory_in_a_later_descriptor(bench, port, stalls):
     move = isa.encode(Opcode.NEXT, increment_1=BLOCK)
     place = GRADIENT + 2 * BLOCK
     copy = bench.copy(output_base=GRADIENT, output_pointer=1)
-    program = (bench.layer(), loop(4), copy, move, bench.copy(stream_base=SIDE), END)
+    program = (bench.layer(), loop(4), copy, move, bench.copy(stream_base=LOGITS), END)
     faulty, index = {
-        "stream": (("stream", SIDE + 0x40), 4),
+        "stream": (("stream", LOGITS + 0x40), 4),
         "write": (("write", place + 0x40), 2),
-        "fetch": (("side", PROGRAM + 5 * 128), 5),
+        "fetch": (("side", PROGRAM + 5 * isa.DESCRIPTOR_BYTES), 5),
     }[port]
     bench.device.set_stalls(SEED, stalls)
     bench.device.set_fault(faulty[0], bench.base + faulty[1])
@@ -391,7 +512,7 @@ def test_an_error_of_the_memory_in_a_later_descriptor(bench, port, stalls):
     error = caught.value
     assert error.code is ErrorCode.BUS_RESPONSE
     assert (error.unit, error.descriptor) == (ErrorUnit[port.upper()], index)
-    # The fetch runs ahead of the last copy.
+    # END is fetched as soon as the last copy but one is done.
     after = {"stream": (), "write": (), "fetch": ((OUTPUT, BLOCK),)}[port]
     copies = 3 if port == "write" else 4
     bench.unchanged(before, (OUTPUT, 2 * BLOCK), (GRADIENT, copies * BLOCK), *after)
@@ -399,10 +520,39 @@ def test_an_error_of_the_memory_in_a_later_descriptor(bench, port, stalls):
         result = bench.device.read_memory(bench.base + OUTPUT, 2 * BLOCK)
         assert result == bench.expected
     source = bench.device.read_memory(bench.base + X, BLOCK)
-    for number in range(2 if port == "write" else 4):
+    for number in range({"stream": 4, "write": 2, "fetch": 3}[port]):
         where = bench.base + GRADIENT + number * BLOCK
         assert bench.device.read_memory(where, BLOCK) == source, number
     bench.device.set_fault(faulty[0], 0, "OKAY")
+    bench.works()
+
+
+@pytest.mark.parametrize("stalls", [0.0, 0.5])
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("port", ["stream", "write"])
+def test_an_error_with_two_descriptors_in_flight(bench, port, index, stalls):
+    """The place is that of the descriptor whose access fails, however close the other one is."""
+    first, second = (bench.layer(AHEAD + (Flag.ADD, Flag.BIAS)), bench.copy(AHEAD))
+    if port == "stream":
+        changes = ({"stream_base": LOGITS}, {"stream_base": GRADIENT})
+        first = bench.layer(AHEAD + (Flag.ADD, Flag.BIAS), **changes[0])
+        second = bench.copy(AHEAD, **changes[1], output_base=RECORD)
+        fault = ("stream", (LOGITS, GRADIENT)[index] + 0x40)
+    else:
+        second = bench.copy(AHEAD, output_base=RECORD)
+        fault = ("write", (OUTPUT, RECORD)[index] + 0x40)
+    program = (first, second, END)
+    bench.device.set_stalls(SEED, stalls)
+    bench.device.set_fault(fault[0], bench.base + fault[1])
+    bench.write_program(program)
+    before = bench.memory()
+    with pytest.raises(DeviceProgramError) as caught:
+        bench.run(*program)
+    error = caught.value
+    unit = ErrorUnit[port.upper()]
+    assert (error.code, error.unit, error.descriptor) == (ErrorCode.BUS_RESPONSE, unit, index)
+    bench.unchanged(before, (OUTPUT, 2 * BLOCK), (RECORD, BLOCK))
+    bench.device.set_fault(fault[0], 0, "OKAY")
     bench.works()
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from eftrain import layers
 from eftrain.driver import DeviceProgramError, Driver
-from eftrain.pack import program
 from eftrain_hdl import isa
 from eftrain_hdl.isa import ErrorCode, Flag, Opcode
 
@@ -17,21 +16,29 @@ RESULT, PROGRAM, END_OF_WINDOW = 0x1000, 0x8000, 0x10000
 
 NEXT = isa.encode(Opcode.NEXT)
 LOOP = isa.encode(Opcode.LOOP, count=1)
-END = program.end()
+END = isa.encode(Opcode.END)
 
 
 def copy_pass(device, flags=(), **changes):
     """A legal 4x4 copy to ``RESULT``, with some fields changed; bases are given as offsets."""
     row = 4 * 4 * Driver(device).config.group
-    fields = {
-        f"{name}_{axis}": 1 for name in ("kernel", "stride") for axis in ("rows", "cols")
-    } | {
-        f"{name}_{axis}": 4 for name in ("big", "small", "tile") for axis in ("rows", "cols")
-    } | {
-        "images": 1, "tile_images": 1, "out_blocks": 1, "tile_out_blocks": 1, "in_blocks": 1,
-        "stream_base": 0, "stream_row_stride": row, "output_base": RESULT,
-        "output_row_stride": row, "scale": 1.0,
-    } | changes
+    fields = (
+        {f"{name}_{axis}": 1 for name in ("kernel", "stride") for axis in ("rows", "cols")}
+        | {f"{name}_{axis}": 4 for name in ("big", "small", "tile") for axis in ("rows", "cols")}
+        | {
+            "images": 1,
+            "tile_images": 1,
+            "out_blocks": 1,
+            "tile_out_blocks": 1,
+            "in_blocks": 1,
+            "stream_base": 0,
+            "stream_row_stride": row,
+            "output_base": RESULT,
+            "output_row_stride": row,
+            "scale": 1.0,
+        }
+        | changes
+    )
     for name in ("stream_base", "output_base"):
         fields[name] += device.memory_base
     return isa.encode(Opcode.PASS, flags, **fields)
@@ -43,12 +50,17 @@ def _copy(flags=(), **changes):
 
 ERROR_CASES = {
     # name: (descriptors of a device, code, index of the descriptor that stops or None for any)
-    "opcode": (lambda device: [b"\xee" + bytes(127), END], ErrorCode.UNKNOWN_OPCODE, 0),
+    "opcode": (
+        lambda device: [b"\xee" + bytes(isa.DESCRIPTOR_BYTES - 1), END],
+        ErrorCode.UNKNOWN_OPCODE,
+        0,
+    ),
     "no images": (_copy(images=0), ErrorCode.ZERO_DIMENSION, 0),
     "no kernel": (_copy(kernel_cols=0), ErrorCode.ZERO_DIMENSION, 0),
     "kernel of 12": (
         lambda device: [copy_pass(device), copy_pass(device, kernel_rows=12), END],
-        ErrorCode.OVERSIZED_DIMENSION, 1,
+        ErrorCode.OVERSIZED_DIMENSION,
+        1,
     ),
     "stride of 5": (_copy(stride_cols=5), ErrorCode.OVERSIZED_DIMENSION, 0),
     "padding of a kernel": (_copy(pad_cols=1), ErrorCode.OVERSIZED_DIMENSION, 0),
@@ -56,19 +68,25 @@ ERROR_CASES = {
     "odd address": (_copy(output_base=RESULT + 8), ErrorCode.MISALIGNED_ADDRESS, 0),
     "read before the window": (_copy(stream_base=-16), ErrorCode.ADDRESS_OUT_OF_WINDOW, 0),
     "write past the window": (
-        _copy(output_base=END_OF_WINDOW - 16), ErrorCode.ADDRESS_OUT_OF_WINDOW, 0,
+        _copy(output_base=END_OF_WINDOW - 16),
+        ErrorCode.ADDRESS_OUT_OF_WINDOW,
+        0,
     ),
     "flag of another opcode": (_copy([Flag.UPDATE]), ErrorCode.ILLEGAL_FLAGS, 0),
     "flags that exclude each other": (
-        _copy([Flag.POOL, Flag.UNPOOL]), ErrorCode.ILLEGAL_FLAGS, 0,
+        _copy([Flag.POOL, Flag.UNPOOL]),
+        ErrorCode.ILLEGAL_FLAGS,
+        0,
     ),
     "NEXT without LOOP": (lambda device: [NEXT, END], ErrorCode.LOOP_NESTING, 0),
     "five nested loops": (lambda device: [*[LOOP] * 5, END], ErrorCode.LOOP_NESTING, 4),
     "no END": (lambda device: [copy_pass(device)], ErrorCode.PROGRAM_OVERRUN, None),
     "tile beyond the buffers": (
-        _copy(big_rows=9999, small_rows=9999, tile_rows=9999, big_cols=9, small_cols=9,
-              tile_cols=9),
-        ErrorCode.TILE_OVERFLOW, 0,
+        _copy(
+            big_rows=9999, small_rows=9999, tile_rows=9999, big_cols=9, small_cols=9, tile_cols=9
+        ),
+        ErrorCode.TILE_OVERFLOW,
+        0,
     ),
 }
 

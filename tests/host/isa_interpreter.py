@@ -1,17 +1,20 @@
 """An interpreter of programs in numpy, written from isa.py and architecture.md alone.
 
-It is the oracle for planner, packer and driver: it walks tiles as the pages describe, checks what
-the device checks, and computes in fp32 without the device's rounding. It is not a back-end.
+It is the oracle for planner, packer, driver and core: it walks tiles as the pages describe, checks
+what the device checks, and computes in fp32 without the device's rounding. One descriptor runs
+after another; where the device may overlap two, the order of reads and writes is checked instead.
+It is not a back-end.
 """
 
-from math import prod
-
 import numpy as np
-from pass_interpreter import ProgramStop, check_pass, run_pass
+from interpreter_checks import check
+from interpreter_memory import Memory, ProgramStop
+from pass_interpreter import run_pass
+from vector_interpreter import run_loss, run_norm
 
 from eftrain.devices.base import Device
 from eftrain_hdl import isa
-from eftrain_hdl.isa import ErrorCode, ErrorUnit, Opcode
+from eftrain_hdl.isa import ErrorCode, Opcode
 
 DESCRIPTOR_CYCLES = 1000
 """Pretended duration of a descriptor: something for the driver's polling to see."""
@@ -21,22 +24,32 @@ CLEAR_CYCLES = 2000
 
 
 class InterpretedDevice(Device):
-    """Registers and memory of a core that interprets its program descriptor by descriptor."""
+    """Registers and memory of a core that interprets its program descriptor by descriptor.
+
+    Attributes
+    ----------
+    memory : interpreter_memory.Memory
+    largest : float
+        Upper bound of all sums of magnitudes so far; fp32 adds integers exactly up to 2**24.
+    """
 
     name = "interpreter"
 
     def __init__(self, config, memory_base=0x1000_0000, memory_size=1 << 23):
         self.config = config
         self.memory_base, self.memory_size = memory_base, memory_size
-        # NaN everywhere: what nobody wrote must not matter.
-        self.words = np.full(memory_size // 4, np.nan, np.float32)
+        self.memory = Memory(memory_base, memory_size)
+        self.largest = 0.0
         self.registers = {register.name: 0 for register in isa.REGISTERS}
         self.registers |= {
-            "ID": isa.PRODUCT_ID, "ISA_VERSION": isa.ISA_VERSION,
+            "ID": isa.PRODUCT_ID,
+            "ISA_VERSION": isa.ISA_VERSION,
             "ARRAY": config.rows | config.lanes << 16,
             "FORMAT": isa.Format[config.format.upper()] | config.data_bits << 16,
-            "STREAM_DEPTH": config.stream_depth, "STATIONARY_DEPTH": config.stationary_depth,
-            "ACCUMULATOR_DEPTH": config.accumulator_depth, "MAX_CLASSES": config.max_classes,
+            "STREAM_DEPTH": config.stream_depth,
+            "STATIONARY_DEPTH": config.stationary_depth,
+            "ACCUMULATOR_DEPTH": config.accumulator_depth,
+            "MAX_CLASSES": config.max_classes,
         }
         self._names = {register.address: register for register in isa.REGISTERS}
         self._program = None
@@ -49,11 +62,24 @@ class InterpretedDevice(Device):
 
     def read_memory(self, address, size):
         offset = address - self.memory_base
-        return self.words.view(np.uint8)[offset:offset + size].tobytes()
+        return self.memory.bytes[offset : offset + size].tobytes()
 
     def write_memory(self, address, data):
         offset = address - self.memory_base
-        self.words.view(np.uint8)[offset:offset + len(data)] = np.frombuffer(data, np.uint8)
+        self.memory.bytes[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+
+    @property
+    def words(self):
+        return self.memory.words
+
+    def saw(self, values):
+        """Remember Inf and NaN among the results of a pass, the losses, what NORM writes."""
+        if not np.isfinite(values).all():
+            self._status("nonfinite", True)
+
+    def bound(self, magnitude):
+        """Remember how large a sum can have become on its way."""
+        self.largest = max(self.largest, float(magnitude))
 
     def read_register(self, address):
         register = self._names[address]
@@ -121,31 +147,24 @@ class InterpretedDevice(Device):
                 self._status(name, False)
             self._status("busy", True)
             self.registers["RESULTS"] = self._cycles = self._budget = 0
+            self.memory.start((self.registers["WINDOW_BASE"], self.registers["WINDOW_LIMIT"]))
             self._program = self._run()
-
-    def index(self, addresses, unit):
-        """Word indices of byte addresses, after the window check."""
-        low, high = int(addresses.min()), int(addresses.max()) + 4
-        if low < self.registers["WINDOW_BASE"] or high > self.registers["WINDOW_LIMIT"]:
-            raise ProgramStop(ErrorCode.ADDRESS_OUT_OF_WINDOW, unit)
-        if low < self.memory_base or high > self.memory_base + self.memory_size:
-            raise ProgramStop(ErrorCode.BUS_RESPONSE, unit)
-        return (addresses - self.memory_base) // 4
 
     def _run(self):
         """Execute the program; yields after every descriptor."""
         pointers, loops, position = [0] * isa.POINTERS, [], 0
         while True:
+            for name in ("CURRENT", "READ", "COMPUTE", "DRAIN"):
+                self.registers[f"{name}_DESCRIPTOR"] = position
             if position >= self.registers["PROGRAM_LENGTH"]:
                 raise ProgramStop(ErrorCode.PROGRAM_OVERRUN)
-            self.registers["CURRENT_DESCRIPTOR"] = position
             opcode, flags, values = self._fetch(position)
             position += 1
+            values = _moved(values, pointers)
+            check(self.config, opcode, flags, values)
             if opcode is Opcode.END:
                 return
             if opcode is Opcode.LOOP:
-                if values["count"] == 0:
-                    raise ProgramStop(ErrorCode.ZERO_DIMENSION)
                 if len(loops) == isa.LOOP_DEPTH:
                     raise ProgramStop(ErrorCode.LOOP_NESTING)
                 loops.append([position, values["count"]])
@@ -160,60 +179,26 @@ class InterpretedDevice(Device):
                     position = loops[-1][0]
                 else:
                     loops.pop()
-            elif opcode is Opcode.LOSS:
-                self._loss(flags, _moved(values, pointers))
             else:
-                values = _moved(values, pointers)
-                check_pass(self.config, opcode, flags, values)
-                run_pass(self, opcode, flags, values)
+                exclusive = {Opcode.LOSS: run_loss, Opcode.NORM: run_norm}.get(opcode)
+                self.memory.begin(position - 1, flags, exclusive is not None)
+                with np.errstate(all="ignore"):
+                    if exclusive:
+                        exclusive(self, flags, values)
+                    else:
+                        run_pass(self, opcode, flags, values)
             yield
 
     def _fetch(self, position):
         base = self.registers["PROGRAM_ADDRESS"] + position * isa.DESCRIPTOR_BYTES
-        where = base + 4 * np.arange(isa.DESCRIPTOR_WORDS)
-        blob = self.words[self.index(where, ErrorUnit.FETCH)].tobytes()
+        blob = self.memory.read("fetch", base + 4 * np.arange(isa.DESCRIPTOR_WORDS)).tobytes()
         try:
             opcode, flags, values = isa.decode(blob)
         except ValueError as error:
             raise ProgramStop(ErrorCode.UNKNOWN_OPCODE) from error
-        legal = isa.LEGAL_FLAGS[opcode]
-        if not flags <= set(legal) or any(set(pair) <= flags for pair in isa.EXCLUSIVE_FLAGS):
+        if int.from_bytes(blob[:4], "little") >> 8 != sum(1 << flag for flag in flags):
             raise ProgramStop(ErrorCode.ILLEGAL_FLAGS)
-        for name, value in values.items():
-            if name.endswith(("_base", "_stride")) and value % isa.ALIGNMENT:
-                raise ProgramStop(ErrorCode.MISALIGNED_ADDRESS)
         return opcode, flags, values
-
-    def _loss(self, flags, values):
-        images, classes, group = values["images"], values["classes"], self.config.group
-        if not prod((images, classes)):
-            raise ProgramStop(ErrorCode.ZERO_DIMENSION)
-        if classes > self.config.max_classes:
-            raise ProgramStop(ErrorCode.OVERSIZED_DIMENSION)
-        width = -(-classes // group) * group
-        offsets = 4 * np.arange(images * width).reshape(images, width)
-        where = self.index(values["stream_base"] + offsets, ErrorUnit.STREAM)
-        logits = self.words[where][:, :classes].astype(np.float64)
-        where = self.index(values["side_base"] + 4 * np.arange(images), ErrorUnit.SIDE)
-        labels = self.words.view(np.uint32)[where]
-        if (labels >= classes).any():
-            raise ProgramStop(ErrorCode.LABEL_OUT_OF_RANGE, ErrorUnit.LOSS)
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        chances = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-        rows = np.arange(images)
-        losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, labels]
-        correct = int((logits.argmax(axis=1) == labels).sum())
-        if isa.Flag.GRADIENT in flags:
-            gradient = np.zeros((images, width))
-            gradient[:, :classes] = chances
-            gradient[rows, labels] -= 1
-            where = self.index(values["output_base"] + offsets, ErrorUnit.WRITE)
-            self.words[where] = (gradient * values["scale"]).astype(np.float32)
-        self.registers["RESULTS"] += 1
-        record = np.array([0, correct, images, self.registers["RESULTS"]], np.uint32)
-        record[:1].view(np.float32)[0] = losses.sum() * values["scale"]
-        where = self.index(values["bias_base"] + 4 * np.arange(isa.RESULT_WORDS), ErrorUnit.WRITE)
-        self.words.view(np.uint32)[where] = record
 
 
 def _moved(values, pointers):
@@ -226,5 +211,3 @@ def _moved(values, pointers):
             if port == "bias" and "bias_momentum_base" in values:
                 moved["bias_momentum_base"] = (values["bias_momentum_base"] + offset) & 0xFFFFFFFF
     return moved
-
-

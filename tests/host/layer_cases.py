@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from comparison import assert_close, random
 
 from eftrain import layers
 from eftrain.plan.passes import Tile
@@ -86,20 +87,6 @@ LOSS_CASES = ((1, 2), (4, 10), (5, 17), (3, 64))
 """(images, classes)"""
 
 
-def random(*shape, seed=0):
-    """fp32 normal values; the seed makes tensors of one case different."""
-    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
-
-
-def assert_close(found, expected, tolerance=1e-5, what=""):
-    """Largest error at most ``tolerance`` of the largest expected value."""
-    expected = np.asarray(expected)
-    assert found.shape == expected.shape, what
-    scale = max(float(np.abs(expected).max()), 1e-30)
-    error = float(np.abs(found - expected).max()) / scale
-    assert error <= tolerance, f"{what}: error {error:.2e} of the scale, allowed {tolerance:.0e}"
-
-
 def check_conv(device, case, tolerance=1e-5):
     """Forward, input gradient (plain and masked), weight and bias gradient of one convolution."""
     x = random(case.batch, case.channels[0], *case.size, seed=1)
@@ -131,7 +118,9 @@ def check_conv(device, case, tolerance=1e-5):
     assert_close(dw, tw.grad, tolerance, "weight gradient")
     assert_close(db, tb.grad, tolerance, "bias gradient")
     alone, nothing = layers.conv_weight_gradient(device, x, dy, w.shape, bias=False, **step)
-    assert nothing is None and np.array_equal(alone, dw), "weight gradient without bias"
+    # Not bit by bit: without the bias the planner may choose another tile, another order of sums.
+    assert nothing is None
+    assert_close(alone, dw, tolerance, "weight gradient without bias")
 
 
 def check_linear(device, batch, picture, outputs, tile, tolerance=1e-5):
@@ -164,9 +153,7 @@ def check_update(device, sgd, channels=(5, 9), tolerance=1e-5):
         optimizer.zero_grad()
         F.conv2d(torch.tensor(x), *tensors, padding=1).backward(torch.tensor(dy))
         optimizer.step()
-        parameters, moved = layers.conv_update(
-            device, x, dy, parameters, momentum, sgd, padding=1
-        )
+        parameters, moved = layers.conv_update(device, x, dy, parameters, momentum, sgd, padding=1)
         momentum = moved if sgd.momentum else momentum
     for found, expected in zip(parameters, tensors, strict=True):
         assert_close(found, expected.detach(), tolerance, "updated")

@@ -1,55 +1,14 @@
-"""Layer passes of the interpreter: checks, tile walk, arithmetic and drain of one descriptor."""
+"""Layer passes of the interpreter: tile walk, operands on load, arithmetic of one descriptor."""
 
 import numpy as np
+from drain_interpreter import Drain
+from interpreter_checks import BLOCK_BY_BLOCK, ON_BIG_GRID, pair
+from interpreter_memory import ProgramStop
 
-from eftrain_hdl.isa import MAX_KERNEL, MAX_STRIDE, ErrorCode, ErrorUnit, Flag, Opcode
+from eftrain_hdl.isa import COEFFICIENT_VECTORS, ErrorCode, Flag, Opcode
 
-
-class ProgramStop(Exception):
-    """The device would stop here."""
-
-    def __init__(self, code, unit=ErrorUnit.CONTROL):
-        super().__init__(code, unit)
-        self.code, self.unit = code, unit
-
-
-def _pair(values, name):
-    return values[f"{name}_rows"], values[f"{name}_cols"]
-
-
-def check_pass(config, opcode, flags, v):
-    """Stop on sizes the device refuses before it starts."""
-    tile, small = _pair(v, "tile"), _pair(v, "small")
-    if Flag.POOL in flags and any(size % 2 for size in (*tile, *small)):
-        raise ProgramStop(ErrorCode.ILLEGAL_FLAGS)
-    positive = (
-        "kernel_rows", "kernel_cols", "stride_rows", "stride_cols", "big_rows", "big_cols",
-        "small_rows", "small_cols", "images", "tile_images", "tile_rows", "tile_cols",
-        "out_blocks", "tile_out_blocks", "in_blocks",
-    )
-    if not all(v[name] for name in positive):
-        raise ProgramStop(ErrorCode.ZERO_DIMENSION)
-    grid = _pair(v, "big" if opcode is Opcode.CONV_BP else "small")
-    oversized = (
-        max(_pair(v, "kernel")) > MAX_KERNEL or max(_pair(v, "stride")) > MAX_STRIDE
-        or any(q >= k for q, k in zip(_pair(v, "pad"), _pair(v, "kernel"), strict=True))
-        or any(t > g for t, g in zip(tile, grid, strict=True))
-        or v["tile_images"] > v["images"] or v["tile_out_blocks"] > v["out_blocks"]
-    )
-    oversized |= any(
-        (small - 1) * s >= big + q
-        for small, s, big, q in zip(
-            *(_pair(v, name) for name in ("small", "stride", "big", "pad")), strict=True
-        )
-    )
-    oversized |= opcode is Opcode.PASS and (v["in_blocks"], v["tile_out_blocks"]) != (1, 1)
-    if oversized:
-        raise ProgramStop(ErrorCode.OVERSIZED_DIMENSION)
-    taps = v["kernel_rows"] * v["kernel_cols"]
-    if opcode is Opcode.CONV_WU:
-        sums = v["tile_out_blocks"] * (taps + (Flag.BIAS in flags)) * config.group
-        if sums > config.accumulator_depth:
-            raise ProgramStop(ErrorCode.TILE_OVERFLOW)
+SAME_STRIDES = {"companion": "stream", "tee": "stream", "norm": "side"}
+"""Tensors that lie like that of another port."""
 
 
 class _Spans:
@@ -82,16 +41,18 @@ def run_pass(device, opcode, flags, v):
 
 class _Walk:
     def __init__(self, device, opcode, flags, v):
-        self.device, self.config, self.group = device, device.config, device.config.group
+        self.device, self.memory = device, device.memory
+        self.config, self.group = device.config, device.config.group
         self.opcode, self.flags, self.v = opcode, flags, v
         self.rows, self.cols = _Spans(v, "rows"), _Spans(v, "cols")
-        self.taps = [
-            (r, c) for r in range(v["kernel_rows"]) for c in range(v["kernel_cols"])
-        ]
+        self.taps = [(r, c) for r in range(v["kernel_rows"]) for c in range(v["kernel_cols"])]
+        self.backward = opcode in ON_BIG_GRID
+        self.by_block = opcode in BLOCK_BY_BLOCK
+        self.out = Drain(device, opcode, flags, v, self.where)
 
     def run(self):
         v, wu = self.v, self.opcode is Opcode.CONV_WU
-        grid = _pair(v, "big" if self.opcode is Opcode.CONV_BP else "small")
+        grid = pair(v, "big" if self.backward else "small")
         for ob0 in range(0, v["out_blocks"], v["tile_out_blocks"]):
             obs = range(ob0, min(ob0 + v["tile_out_blocks"], v["out_blocks"]))
             for nb in range(v["in_blocks"] if wu else 1):
@@ -108,39 +69,73 @@ class _Walk:
                                 self.pixel_tile(obs, images, rows, cols)
                 if wu:
                     self.update_drain(sums, obs, nb)
+            self.out.finish(obs)
 
     def fits(self, vectors, limit):
         if vectors > limit:
             raise ProgramStop(ErrorCode.TILE_OVERFLOW)
 
-    def where(self, port, block, images, rows, cols):
-        """Word indices [images, rows, cols, T] of a region of one block of a port's tensor."""
-        v = self.v
-        units = {"stream": ErrorUnit.STREAM, "stationary": ErrorUnit.STATIONARY,
-                 "output": ErrorUnit.WRITE, "side": ErrorUnit.SIDE}
-        shape = tuple(high - low for low, high in (images, rows, cols))
-        if 0 in shape:
-            return np.zeros((*shape, self.group), np.int64)
-        addresses = (
-            v[f"{port}_base"] + block * v[f"{port}_block_stride"]
-            + np.arange(*images)[:, None, None, None] * v[f"{port}_image_stride"]
-            + np.arange(*rows)[:, None, None] * v[f"{port}_row_stride"]
+    def bound(self, left, right, terms):
+        """Note how large a sum of so many products can become."""
+        if left.size and right.size:
+            self.device.bound(float(np.abs(left).max()) * float(np.abs(right).max()) * terms)
+
+    # -- addresses ---------------------------------------------------------------------------------
+
+    def where(self, tensor, block, images, rows, cols):
+        """Byte addresses [images, rows, cols, T] of a region of one block of a tensor."""
+        v, lies = self.v, SAME_STRIDES.get(tensor, tensor)
+        base = v["second_base" if tensor == "tee" else f"{tensor}_base"]
+        return (
+            base + block * v[f"{lies}_block_stride"]
+            + np.arange(*images)[:, None, None, None] * v[f"{lies}_image_stride"]
+            + np.arange(*rows)[:, None, None] * v[f"{lies}_row_stride"]
             + np.arange(*cols)[:, None] * 4 * self.group + 4 * np.arange(self.group)
-        )
-        return self.device.index(addresses, units[port])
+        )  # fmt: skip
 
-    def read(self, *region):
-        return self.device.words[self.where(*region)]
+    def block(self, base):
+        """Byte addresses [T, T] of one block of weights."""
+        return base + 4 * np.arange(self.group**2).reshape(self.group, self.group)
 
-    def block(self, base, unit):
-        group = self.group
-        offsets = 4 * np.arange(group * group).reshape(group, group)
-        return self.device.index(base + offsets, unit)
+    # -- operands on load --------------------------------------------------------------------------
+
+    def load(self, port, block, *region):
+        """A box of the stream, or of X (WU), normalised as the flags ask."""
+        flags = self.flags
+        x = self.memory.read(port, self.where(port, block, *region))
+        is_x = port == "stationary" or self.opcode in (Opcode.CONV_FP, Opcode.PASS)
+        if (Flag.NORM_X if is_x else Flag.NORM_DY) not in flags:
+            return x
+        vector = 4 * self.group
+        base = self.v[f"{port}_coefficients_base"] + block * COEFFICIENT_VECTORS * vector
+        k0, k1, k2 = self.memory.read(port, base + 4 * np.arange(3 * self.group)).reshape(3, -1)
+        inner = k2
+        if not is_x or Flag.X_PAIR in flags:
+            companion = self.memory.read("companion", self.where("companion", block, *region))
+            inner = k1 * companion + k2
+        x = k0 * x + inner
+        if is_x and Flag.X_RELU in flags:
+            x = np.maximum(x, 0)
+        return x
+
+    def weight(self, ob, rb, tap):
+        """The T x T factor of one tap, [reduction channel, result channel]."""
+        v, group = self.v, self.group
+        if self.by_block:
+            return np.float32(v["scale"]) * np.eye(group, dtype=np.float32)
+        base = (
+            v["stationary_base"] + ob * v["stationary_image_stride"]
+            + rb * v["stationary_block_stride"] + tap * 4 * group * group
+        )  # fmt: skip
+        stored = self.memory.read("stationary", self.block(base))  # [m, n]
+        return stored if self.backward else stored.T
+
+    # -- FP, BP, PASS, PASS_BP ---------------------------------------------------------------------
 
     def pixel_tile(self, obs, images, rows, cols):
-        """FP, BP, PASS: the reduction of one tile and its drain."""
-        v, backward = self.v, self.opcode is Opcode.CONV_BP
-        if backward:
+        """The reduction of one tile and its drain."""
+        v = self.v
+        if self.backward:
             touched = self.rows.small_of(*rows), self.cols.small_of(*cols)
         else:
             touched = self.rows.big_of(*rows), self.cols.big_of(*cols)
@@ -149,60 +144,30 @@ class _Walk:
         self.fits(shape[0] * extent[0] * extent[1], self.config.stream_depth)
         self.fits(len(obs) * shape[0] * shape[1] * shape[2], self.config.accumulator_depth)
         sums = np.zeros((len(obs), *shape, self.group), np.float32)
-        for rb in range(1 if self.opcode is Opcode.PASS else v["in_blocks"]):
-            source = obs[0] if self.opcode is Opcode.PASS else rb
-            x = self.read("stream", source, images, *touched)
+        for rb in range(1 if self.by_block else v["in_blocks"]):
+            source = obs[0] if self.by_block else rb
+            x = self.load("stream", source, images, *touched)
+            if Flag.TEE in self.flags and (self.by_block or obs[0] == 0):
+                self.memory.write("second", self.where("tee", source, images, *touched), x)
             for tap, (kr, kc) in enumerate(self.taps):
-                small = touched if backward else (rows, cols)
-                big = (rows, cols) if backward else touched
+                small = touched if self.backward else (rows, cols)
+                big = (rows, cols) if self.backward else touched
                 pr, ir = self.rows.meet(kr, small[0], big[0])
                 pc, ic = self.cols.meet(kc, small[1], big[1])
-                from_, to = ((pr, pc), (ir, ic)) if backward else ((ir, ic), (pr, pc))
+                from_, to = ((pr, pc), (ir, ic)) if self.backward else ((ir, ic), (pr, pc))
                 gathered = x[:, from_[0][:, None], from_[1][None, :]]
                 for position, ob in enumerate(obs):
-                    sums[position][:, to[0][:, None], to[1][None, :]] += (
-                        gathered @ self.weight(ob, rb, tap)
-                    )
+                    weight = self.weight(ob, rb, tap)
+                    self.bound(gathered, weight, len(self.taps) * v["in_blocks"] * self.group)
+                    sums[position][:, to[0][:, None], to[1][None, :]] += gathered @ weight
         for position, ob in enumerate(obs):
-            self.drain(sums[position], ob, images, rows, cols)
+            self.out.tile(sums[position], ob, images, rows, cols)
 
-    def weight(self, ob, rb, tap):
-        """The T x T factor of one tap, [reduction channel, result channel]."""
-        v, group = self.v, self.group
-        if self.opcode is Opcode.PASS:
-            return np.float32(v["scale"]) * np.eye(group, dtype=np.float32)
-        base = (
-            v["stationary_base"] + ob * v["stationary_image_stride"]
-            + rb * v["stationary_block_stride"] + tap * 4 * group * group
-        )
-        stored = self.device.words[self.block(base, ErrorUnit.STATIONARY)]  # [m, n]
-        return stored if self.opcode is Opcode.CONV_BP else stored.T
-
-    def drain(self, result, ob, images, rows, cols):
-        v, flags, device = self.v, self.flags, self.device
-        if Flag.BIAS in flags:
-            base = v["bias_base"] + ob * 4 * self.group
-            bias = device.words[device.index(base + 4 * np.arange(self.group), ErrorUnit.SIDE)]
-            result = result + bias
-        if Flag.UNPOOL in flags:
-            rows, cols = tuple(2 * r for r in rows), tuple(2 * c for c in cols)
-            side = self.read("side", ob, images, rows, cols)
-            result = _unpool(result, side)
-        if Flag.SIDE_ADD in flags:
-            result = result + self.read("side", ob, images, rows, cols)
-        if Flag.SIDE_MASK in flags:
-            result = np.where(self.read("side", ob, images, rows, cols) > 0, result, 0)
-        if Flag.RELU in flags:
-            result = np.maximum(result, 0)
-        if Flag.POOL in flags:
-            rows, cols = tuple(r // 2 for r in rows), tuple(c // 2 for c in cols)
-            n, r, c, lanes = result.shape
-            result = result.reshape(n, r // 2, 2, c // 2, 2, lanes).max(axis=(2, 4))
-        device.words[self.where("output", ob, images, rows, cols)] = result
+    # -- WU ----------------------------------------------------------------------------------------
 
     def update_step(self, sums, obs, nb, images, rows, cols):
         """WU: add one tile to the sums ``(weights [ob, tap, m, n], bias [ob, m])``."""
-        group = self.group
+        v, group = self.v, self.group
         if sums is None:
             sums = (
                 np.zeros((len(obs), len(self.taps), group, group), np.float32),
@@ -214,9 +179,9 @@ class _Walk:
         self.fits(len(obs) * height * padded, self.config.stream_depth)
         extent = [high - low for low, high in big]
         self.fits(count * extent[0] * extent[1], self.config.stationary_depth)
-        x = self.read("stationary", nb, images, *big)
+        x = self.load("stationary", nb, images, *big)
         for position, ob in enumerate(obs):
-            dy = self.read("stream", ob, images, rows, cols)
+            dy = self.load("stream", ob, images, rows, cols)
             if nb == 0:
                 sums[1][position] += dy.sum(axis=(0, 1, 2))
             for tap, (kr, kc) in enumerate(self.taps):
@@ -224,6 +189,7 @@ class _Walk:
                 pc, ic = self.cols.meet(kc, cols, big[1])
                 left = dy[:, pr[:, None], pc[None, :]].reshape(-1, group)
                 right = x[:, ir[:, None], ic[None, :]].reshape(-1, group)
+                self.bound(left, right, v["images"] * v["small_rows"] * v["small_cols"])
                 sums[0][position, tap] += left.T @ right
         return sums
 
@@ -234,39 +200,30 @@ class _Walk:
             for tap in range(len(self.taps)):
                 here = offset + tap * 4 * group * group
                 self.apply(
-                    sums[0][position, tap], self.block(v["output_base"] + here, ErrorUnit.WRITE),
-                    lambda h=here: self.block(v["side_base"] + h, ErrorUnit.SIDE),
+                    sums[0][position, tap],
+                    self.block(v["output_base"] + here),
+                    self.block(v["side_base"] + here),
                 )
             if nb == 0 and Flag.BIAS in self.flags:
                 here = ob * 4 * group + 4 * np.arange(group)
-                self.apply(
-                    sums[1][position], self.device.index(v["bias_base"] + here, ErrorUnit.WRITE),
-                    lambda h=here: self.device.index(
-                        v["bias_momentum_base"] + h, ErrorUnit.SIDE
-                    ),
-                )
+                self.apply(sums[1][position], v["bias_base"] + here, v["bias_momentum_base"] + here)
 
     def apply(self, gradient, where, momentum_where):
         """Write the gradient, or apply the optimiser in place."""
-        words, v = self.device.words, self.v
+        memory, v = self.memory, self.v
         if Flag.UPDATE not in self.flags:
-            words[where] = gradient
+            self.device.saw(gradient)
+            memory.write("output", where, gradient)
             return
         rate, decay, factor = (
             np.float32(v[name]) for name in ("learning_rate", "weight_decay", "momentum")
         )
-        velocity = gradient + decay * words[where]
+        weights = memory.read("side", where)
+        velocity = gradient + decay * weights
+        self.device.bound(np.abs(rate * velocity).max())
         if Flag.MOMENTUM in self.flags:
-            velocity = factor * words[momentum_where()] + velocity
-            words[momentum_where()] = velocity
-        words[where] = words[where] - rate * velocity
-
-
-def _unpool(result, side):
-    """Each value to the first maximum of its 2x2 window of ``side``, zeros elsewhere."""
-    n, rows, cols, lanes = result.shape
-    windows = side.reshape(n, rows, 2, cols, 2, lanes).transpose(0, 1, 3, 5, 2, 4)
-    first = windows.reshape(n, rows, cols, lanes, 4).argmax(axis=-1)
-    spread = np.where(np.arange(4) == first[..., None], result[..., None], 0)
-    spread = spread.reshape(n, rows, cols, lanes, 2, 2).transpose(0, 1, 4, 2, 5, 3)
-    return spread.reshape(n, 2 * rows, 2 * cols, lanes)
+            velocity = factor * memory.read("side", momentum_where) + velocity
+            memory.write("output", momentum_where, velocity)
+        weights = weights - rate * velocity
+        self.device.saw(weights)
+        memory.write("output", where, weights)

@@ -247,9 +247,9 @@ def test_fit_needs_an_optimizer(make_device):
 
 
 def test_layers_that_fit_no_buffer(make_device):
-    net = Graph((1, 16, 16), [Conv2d(1, 3, 11), Flatten(), Linear(108, 2)])
+    net = Graph((1, 16, 16), [ReLU(), Conv2d(1, 3, 11), Flatten(), Linear(108, 2)])
     device = make_device(stream_depth=64)
-    with pytest.raises(UserError, match=r"layer 0 \(Conv2d\): its CONV_FP pass") as error:
+    with pytest.raises(UserError, match=r"layer 1 \(Conv2d\): its CONV_FP pass") as error:
         Trainer(net, device).predict(np.zeros((1, 1, 16, 16)))
     assert "121 vectors of the stream buffer, which holds 64" in str(error.value)
     assert_sentence(error)

@@ -11,10 +11,12 @@ from eftrain.networks import digits
 from eftrain.optim import SGD
 from eftrain.plan.geometry import Geometry
 from eftrain.plan.memory import MemoryMap
+from eftrain.plan.overlap import mark_loop
 from eftrain.plan.schedule import Schedule
-from eftrain.plan.tiling import buffer_use
+from eftrain.plan.search import buffer_use
+from eftrain_hdl import isa
 from eftrain_hdl.config import CoreConfig
-from eftrain_hdl.isa import Opcode
+from eftrain_hdl.isa import Flag, Opcode
 
 
 def vgg():
@@ -38,20 +40,18 @@ def test_every_pass_fits_the_buffers(network, array):
     depth = {"accumulator_depth": 4096} if network is alexnet else {}
     config = CoreConfig.parse(array, **depth)
     for layer_pass in Schedule(network(), config, SGD(0.1, 0.9)).training_step(16):
-        if layer_pass.opcode is Opcode.LOSS:
+        if layer_pass.exclusive:
             continue
         for needed, limit in buffer_use(layer_pass, layer_pass.tile, config).values():
             assert 0 < needed <= limit
+        if layer_pass.flags & {Flag.STATISTICS, Flag.SUMS}:
+            assert layer_pass.tile.out_blocks <= isa.MAX_STATISTICS_BLOCKS
 
 
-def test_small_maps_are_joined_and_leave_room_to_prefetch():
-    config = CoreConfig()
-    passes = Schedule(digits(), config, SGD(0.1)).training_step(16)
-    assert all(p.tile.images > 1 for p in passes if p.tile)
-    for layer_pass in passes:
-        if layer_pass.tile:
-            needed, limit = buffer_use(layer_pass, layer_pass.tile, config)["stream"]
-            assert needed <= limit // 2
+def test_images_of_a_fully_connected_layer_are_joined():
+    passes = Schedule(digits(), CoreConfig(), SGD(0.1)).training_step(16)
+    dense = [p for p in passes if p.tile and p.layer == "fc"]
+    assert len(dense) == 3 and all(p.tile.images > 1 for p in dense)
 
 
 @pytest.mark.parametrize("kernel, stride, pad", [
@@ -111,3 +111,42 @@ def test_sections_share_memory():
     assert twice.dense_macs == 2 * once.dense_macs == 2 * 100 * (
         64 * 9 * 16 + 64 * 9 * 16 * 32 + 512 * 10
     )
+
+
+# -- AHEAD flags -----------------------------------------------------------------------------------
+
+
+def ahead(layer_pass):
+    return {flag for flag in layer_pass.flags if flag.name.startswith("AHEAD")}
+
+
+def test_reads_of_what_the_pass_before_writes_wait():
+    passes = mark_loop(Schedule(digits(), CoreConfig(), SGD(0.1)).training_step(16))
+    stream, stationary, side = Flag.AHEAD_STREAM, Flag.AHEAD_STATIONARY, Flag.AHEAD_SIDE
+    found = [(p.opcode, ahead(p)) for p in passes]
+    everything = {stream, stationary, side}
+    assert found == [
+        (Opcode.CONV_FP, everything),  # The NORM of the step before is done when it begins.
+        (Opcode.CONV_FP, {stationary, side}),
+        (Opcode.CONV_FP, {stationary, side}),
+        (Opcode.LOSS, set()),
+        (Opcode.CONV_BP, everything),  # LOSS is done when it begins.
+        (Opcode.CONV_WU, everything),
+        (Opcode.CONV_BP, everything),
+        (Opcode.CONV_WU, everything),
+        (Opcode.CONV_WU, everything),
+        (Opcode.NORM, set()),  # Of the biases.
+    ]
+
+
+def test_the_head_of_a_loop_waits_for_every_pass_that_may_come_before():
+    # Without biases the step ends with the update of the weights that the next one begins with.
+    net = Graph((1, 8, 8), [Conv2d(1, 16, 8, bias=False), Flatten(), Linear(16, 4, False)])
+    schedule = Schedule(net, CoreConfig(), SGD(0.1))
+    blob = Job(schedule, [Section("fit", "train", 40, 16, 2)], 0x1000_0000, 1 << 24)._program
+    size = isa.DESCRIPTOR_BYTES
+    code = [isa.decode(blob[start:start + size]) for start in range(0, len(blob), size)]
+    heads = [flags for opcode, flags, _ in code if opcode is Opcode.CONV_FP][::2]
+    assert len(heads) == 2
+    assert all(Flag.AHEAD_STATIONARY not in flags for flags in heads)
+    assert all(Flag.AHEAD_STREAM in flags for flags in heads)

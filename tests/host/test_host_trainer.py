@@ -91,8 +91,8 @@ def test_predict(make_device):
 def test_dense_macs_count_every_batch(make_device):
     x, y = data(21, (1, 6, 5), 4)
     history = Trainer(small_net(), make_device(), SGD(0.1)).fit(x, y, 3, 8)
-    convolution, linear = 30 * 9 * 5, 30 * 4
-    # The first layer needs no input gradient.
+    # The first layer needs no input gradient. Of its fifth column nothing is pooled, but it counts.
+    convolution, linear = 6 * 5 * 9 * 5, 30 * 4
     assert history.dense_macs == 3 * 21 * (2 * convolution + 3 * linear)
 
 

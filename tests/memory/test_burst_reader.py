@@ -13,6 +13,7 @@ from eftrain_hdl.memory import (
     FlatPorts,
     ReadArbiter,
     RunLayout,
+    WriteArbiter,
 )
 from sim.cocotb_build import build_testbench
 
@@ -20,30 +21,43 @@ TESTBENCH = "sim.testbenches.tb_burst_reader"
 
 
 class ReaderBench(wiring.Component):
-    """One reader by itself, and two narrower ones behind an arbiter."""
+    """One reader by itself, and two behind an arbiter: narrower ones, or all with landing beats."""
 
-    run: In(stream.Signature(RunLayout(32)))
-    o: Out(stream.Signature(BeatLayout(128)))
-    m_axi: Out(AxiReadSignature(32, 128, 1))
-    window_base: In(32)
-    window_limit: In(32)
-    halt: In(1)
-    idle: Out(1)
-    error: Out(2)
-
-    run0: In(stream.Signature(RunLayout(32)))
-    run1: In(stream.Signature(RunLayout(32)))
-    o0: Out(stream.Signature(BeatLayout(64)))
-    o1: Out(stream.Signature(BeatLayout(64)))
-    n_axi: Out(AxiReadSignature(32, 64, 1))
-    idle0: Out(1)
-    idle1: Out(1)
-    error0: Out(2)
-    error1: Out(2)
+    def __init__(self, *, landing):
+        self._single = {"landing_beats": 512} if landing else {}
+        self._shared = (
+            {"landing_beats": 512}
+            if landing
+            else {"data_bits": 64, "max_burst_beats": 16, "max_outstanding": 4}
+        )
+        self._shared_bits = self._shared.get("data_bits", 128)
+        run = In(stream.Signature(RunLayout(32)))
+        shared_beats = Out(stream.Signature(BeatLayout(self._shared_bits)))
+        super().__init__(
+            {
+                "run": run,
+                "o": Out(stream.Signature(BeatLayout(128))),
+                "m_axi": Out(AxiReadSignature(32, 128, 1)),
+                "window_base": In(32),
+                "window_limit": In(32),
+                "halt": In(1),
+                "idle": Out(1),
+                "error": Out(2),
+                "run0": run,
+                "run1": run,
+                "o0": shared_beats,
+                "o1": shared_beats,
+                "n_axi": Out(AxiReadSignature(32, self._shared_bits, 1)),
+                "idle0": Out(1),
+                "idle1": Out(1),
+                "error0": Out(2),
+                "error1": Out(2),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.reader = reader = BurstReader()
+        m.submodules.reader = reader = BurstReader(**self._single)
         connect(m, flipped(self.run), reader.run)
         connect(m, flipped(self.o), reader.o)
         connect(m, flipped(self.m_axi), reader.bus)
@@ -55,26 +69,31 @@ class ReaderBench(wiring.Component):
             self.error.eq(reader.error),
         ]
 
-        m.submodules.arbiter = arbiter = ReadArbiter(data_bits=64)
+        m.submodules.arbiter = arbiter = ReadArbiter(data_bits=self._shared_bits)
         connect(m, flipped(self.n_axi), arbiter.bus)
         for index, client in enumerate((arbiter.client0, arbiter.client1)):
-            narrow = BurstReader(data_bits=64, axi_id=index, max_burst_beats=16, max_outstanding=4)
-            m.submodules[f"narrow{index}"] = narrow
-            connect(m, flipped(getattr(self, f"run{index}")), narrow.run)
-            connect(m, flipped(getattr(self, f"o{index}")), narrow.o)
-            connect(m, narrow.bus, client)
+            shared = BurstReader(axi_id=index, **self._shared)
+            m.submodules[f"shared{index}"] = shared
+            connect(m, flipped(getattr(self, f"run{index}")), shared.run)
+            connect(m, flipped(getattr(self, f"o{index}")), shared.o)
+            connect(m, shared.bus, client)
             m.d.comb += [
-                narrow.window_base.eq(self.window_base),
-                narrow.window_limit.eq(self.window_limit),
-                getattr(self, f"idle{index}").eq(narrow.idle),
-                getattr(self, f"error{index}").eq(narrow.error),
+                shared.window_base.eq(self.window_base),
+                shared.window_limit.eq(self.window_limit),
+                getattr(self, f"idle{index}").eq(shared.idle),
+                getattr(self, f"error{index}").eq(shared.error),
             ]
         return m
 
 
 @pytest.fixture(scope="module")
 def model():
-    return build_testbench(FlatPorts(ReaderBench()), name="burst_reader")
+    return build_testbench(FlatPorts(ReaderBench(landing=False)), name="burst_reader")
+
+
+@pytest.fixture(scope="module")
+def landing_model():
+    return build_testbench(FlatPorts(ReaderBench(landing=True)), name="burst_reader_landing")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +117,27 @@ def test_reader(model, testcase):
 
 
 @pytest.mark.parametrize(
+    "testcase",
+    [
+        "sweep_across_page",
+        "many_random_runs",
+        "data_rate",
+        "bus_error",
+        "ready_waits_for_valid",
+        "foreign_beats",
+        "refused_runs",
+        "halt_and_reuse",
+        "arbiter_shares_bus",
+        "landing_claims_room",
+        "landing_shared_rate",
+        "landing_blocked_neighbour",
+    ],
+)
+def test_landing_reader(landing_model, testcase):
+    assert landing_model.run(TESTBENCH, testcase=testcase) == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"data_bits": 96}, "data_bits must be a power of two from 8 to 1024, not 96."),
@@ -106,12 +146,23 @@ def test_reader(model, testcase):
         ({"axi_id": 2}, "axi_id must be an integer of 1 bit, not 2."),
         ({"max_burst_beats": 257}, "max_burst_beats must be an integer from 1 to 256, not 257."),
         ({"max_outstanding": 0}, "max_outstanding must be an integer from 1 to 256, not 0."),
+        (
+            {"landing_beats": 64},
+            "landing_beats must be 0 or at least 128, two longest bursts, not 64.",
+        ),
     ],
 )
 def test_reader_parameters(arguments, message):
     with pytest.raises(ValueError) as caught:
         BurstReader(**arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("make", [ReadArbiter, WriteArbiter])
+def test_arbiter_parameters(make):
+    with pytest.raises(ValueError, match="clients must be an integer from 2 to 2, .* not 3"):
+        make(clients=3)
+    assert make(clients=3, id_bits=2)
 
 
 def test_flat_ports_names():

@@ -26,28 +26,14 @@ PORTS = {
     "m_axi_write": {"aw": AR, "w": "data strb last valid ready", "b": "id resp valid ready"},
 }  # fmt: skip
 FAMILIES = {
-    # family: (command, block memories, multipliers)
-    "xcup": ("synth_xilinx -flatten -family xcup", ("RAMB36E2", "RAMB18E2"), ("DSP48E2",)),
-    "xc7": ("synth_xilinx -flatten -family xc7", ("RAMB36E1", "RAMB18E1"), ("DSP48E1",)),
-    "ecp5": ("synth_ecp5", ("DP16KD",), ("MULT18X18D",)),
+    # family: (blocks for a product of 24 x 24 bits, ...)
+    TODO
 }
 
 
-@pytest.fixture(scope="module")
-def small_core(tmp_path_factory):
-    """Verilog file of the smallest core, and its name."""
-    config = CoreConfig(
-        rows=4, lanes=4, format="bf16", stream_depth=512, stationary_depth=512,
-        accumulator_depth=512, max_classes=64,
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("verilog") / "core.v"
-    path.write_text(generate(config))
-    return path, config.name
-
-
 def test_ports_have_conventional_names(small_core):
-    path, name = small_core
-    header = re.search(rf"^module {name}\((.*?)\);", path.read_text(), re.MULTILINE | re.DOTALL)[1]
+    text, name = small_core
+    header = re.search(rf"^module {name} ?\((.*?)\);", text, re.MULTILINE | re.DOTALL)[1]
     ports = {port.strip() for port in header.split(",")}
     expected = {"aclk", "aresetn", "irq"}
     for prefix, channels in PORTS.items():
@@ -57,15 +43,14 @@ def test_ports_have_conventional_names(small_core):
 
 
 def test_no_name_looks_like_a_bit_of_another(small_core):
-    assert not re.search(r"\\[^$\s]\S*\[", small_core[0].read_text())
+    assert not re.search(r"\\[^$\s]\S*\[", small_core[0])
 
 
 @pytest.mark.parametrize("array", ["small", "8x8"])
 def test_verilator_has_nothing_to_say(small_core, array, tmp_path):
-    path, _ = small_core
-    if array != "small":
-        path = tmp_path / "core.v"
-        path.write_text(cached_verilog(CoreConfig.parse(array)))
+    text = small_core[0] if array == "small" else cached_verilog(CoreConfig.parse(array))
+    path = tmp_path / "core.v"
+    path.write_text(text)
     with verilator_environment():
         result = subprocess.run(
             ["verilator", "--lint-only", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE", path.name],

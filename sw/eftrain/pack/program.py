@@ -4,7 +4,22 @@ from dataclasses import dataclass
 
 from eftrain_hdl import isa
 
+from ..plan.layout import Operand
+from ..plan.overlap import mark_ahead
+from ..plan.passes import LayerPass
+
 INPUT_POINTER, LABEL_POINTER, RESULT_POINTER = 1, 2, 3
+
+PORTS = (
+    "stream",
+    "stationary",
+    "output",
+    "side",
+    "companion",
+    "second",
+    "norm",
+    "auxiliary",
+)
 
 
 @dataclass(frozen=True)
@@ -18,11 +33,12 @@ class Slots:
     addresses: dict
     pointers: dict
 
-    def base(self, port, tensor):
-        """The descriptor fields of one port's base address."""
-        fields = {f"{port}_base": self.addresses[tensor]}
-        if tensor in self.pointers:
-            fields[f"{port}_pointer"] = self.pointers[tensor]
+    def base(self, port, entry):
+        """The descriptor fields of one port's base address; ``entry``: operand or tensor name."""
+        operand = entry if isinstance(entry, Operand) else Operand(entry)
+        fields = {f"{port}_base": self.addresses[operand.tensor] + operand.offset}
+        if operand.tensor in self.pointers:
+            fields[f"{port}_pointer"] = self.pointers[operand.tensor]
         return fields
 
 
@@ -35,34 +51,102 @@ class Advance:
     results: int
 
     def next(self, scale=1, results=None):
-        """A NEXT that moves input and labels by ``scale`` batches, results by one or as given."""
-        return isa.encode(
-            isa.Opcode.NEXT,
-            increment_1=scale * self.input,
-            increment_2=scale * self.labels,
-            increment_3=self.results if results is None else results,
+        """The end of a loop, where input and labels move by ``scale`` batches, results by one or as
+        given."""
+        return Next(
+            scale * self.input, scale * self.labels, self.results if results is None else results
         )
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The begin of a loop."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Next:
+    """The end of a loop: what pointers 1 to 3 move by."""
+
+    input: int
+    labels: int
+    results: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer pass, and where its tensors lie."""
+
+    layer_pass: LayerPass
+    slots: Slots
+
+
+def assemble(items):
+    """Descriptors of ``Loop``, ``Next`` and ``Step`` items and an END, as bytes.
+
+    Sets the AHEAD flags: only the whole program says which pass may come before which.
+    """
+    before = _predecessors(items)
+    code = []
+    for index, item in enumerate(items):
+        if isinstance(item, Loop):
+            code.append(isa.encode(isa.Opcode.LOOP, count=item.count))
+        elif isinstance(item, Next):
+            increments = zip((1, 2, 3), (item.input, item.labels, item.results), strict=True)
+            values = {f"increment_{pointer}": value for pointer, value in increments}
+            code.append(isa.encode(isa.Opcode.NEXT, **values))
+        else:
+            others = [items[other].layer_pass for other in before[index]]
+            code.append(encode_pass(mark_ahead(item.layer_pass, others), item.slots))
+    return b"".join([*code, end()])
+
+
+def _predecessors(items):
+    """Index of each Step to those of the Steps that may run immediately before it."""
+    before = {}
+    loops, last = [], None
+    for index, item in enumerate(items):
+        if isinstance(item, Loop):
+            loops.append(index)
+        elif isinstance(item, Next):
+            start = loops.pop()
+            first = next(i for i in range(start, index) if i in before)
+            before[first].append(last)
+        else:
+            before[index] = [] if last is None else [last]
+            last = index
+    return before
 
 
 def encode_pass(layer_pass, slots):
     """One layer pass as ``DESCRIPTOR_BYTES`` bytes."""
     fields = dict(layer_pass.scalars)
-    for port in ("stream", "stationary", "output", "side"):
+    for port in PORTS:
         operand = getattr(layer_pass, port)
         if operand is None:
             continue
-        fields.update(slots.base(port, operand.tensor))
+        fields.update(slots.base(port, operand))
         if layer_pass.opcode is not isa.Opcode.LOSS:
-            fields[f"{port}_image_stride"] = operand.image_stride
-            fields[f"{port}_block_stride"] = operand.block_stride
-            fields[f"{port}_row_stride"] = operand.row_stride
-    if layer_pass.bias:
-        fields.update(slots.base("bias", layer_pass.bias))
-    if layer_pass.bias_momentum:
-        fields["bias_momentum_base"] = slots.addresses[layer_pass.bias_momentum]
+            fields.update(_stride_fields(layer_pass, port, operand))
+    for name, entry in layer_pass.bases.items():
+        fields.update(slots.base(name, entry))
     if layer_pass.geometry:
         fields.update(_shape_fields(layer_pass))
+    elif layer_pass.opcode is isa.Opcode.NORM:
+        fields["out_blocks"] = layer_pass.out_blocks
     return isa.encode(layer_pass.opcode, layer_pass.flags, **fields)
+
+
+def _stride_fields(layer_pass, port, operand):
+    """Strides of a port, or of the port whose strides it shares."""
+    shared = {"companion": "stream", "norm": "side"}.get(port, port)
+    if port == "second" and isa.Flag.TEE in layer_pass.flags:
+        shared = "stream"
+    names = ("image_stride", "block_stride", "row_stride")
+    other = getattr(layer_pass, shared) or operand
+    assert all(getattr(other, name) == getattr(operand, name) for name in names), port
+    return {f"{shared}_{name}": getattr(operand, name) for name in names}
 
 
 def _shape_fields(layer_pass):
@@ -83,10 +167,10 @@ def _shape_fields(layer_pass):
 
 
 def epochs(count, samples, batch, advance, step):
-    """Descriptors that run ``step`` over all batches of all epochs.
+    """Items that run ``step`` over all batches of all epochs.
 
     The inner loop runs the full batches; a smaller last batch has descriptors of its own after it.
-    The outer NEXT takes input and labels back to the first sample, so that the pointers are what
+    The outer Next takes input and labels back to the first sample, so that the pointers are what
     they were when the section ends; only results go on.
 
     Parameters
@@ -95,11 +179,10 @@ def epochs(count, samples, batch, advance, step):
         ``batch`` is at most ``samples``.
     advance : Advance
     step : callable
-        ``step(images)`` returns the encoded descriptors of one batch as a list of bytes.
+        ``step(images)`` returns the items of one batch as a list.
     """
     full, rest = divmod(samples, batch)
-    program = [isa.encode(isa.Opcode.LOOP, count=count), isa.encode(isa.Opcode.LOOP, count=full)]
-    program += [*step(batch), advance.next()]
+    program = [Loop(count), Loop(full), *step(batch), advance.next()]
     if rest:
         program += step(rest)
     program.append(advance.next(-full, advance.results if rest else 0))

@@ -1,12 +1,21 @@
 """How tensors lie in DRAM: the strides and sizes of architecture.md, *Data layout*."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
-from eftrain_hdl.isa import ALIGNMENT, RESULT_WORDS, WORD_BYTES
+from eftrain_hdl.isa import (
+    ALIGNMENT,
+    COEFFICIENT_VECTORS,
+    PARAMETER_VECTORS,
+    PARTIAL_BEATS,
+    RESULT_WORDS,
+    WORD_BYTES,
+)
 
 WORD = WORD_BYTES
 RECORD_BYTES = RESULT_WORDS * WORD
+GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR, GAMMA_MOMENTUM, BETA_MOMENTUM = range(6)
+"""Vectors of a batch-norm parameter record; the last two are the device's own."""
 
 
 def ceil_div(total, part):
@@ -21,12 +30,17 @@ def align(value, unit=ALIGNMENT):
 
 @dataclass(frozen=True)
 class Operand:
-    """One port of a pass: which tensor, and the byte strides to walk it."""
+    """One port of a pass: which tensor, the byte strides to walk it, and where in it to begin."""
 
     tensor: str
     image_stride: int = 0
     block_stride: int = 0
     row_stride: int = 0
+    offset: int = 0
+
+    def every_row(self, step):
+        """The same walk over rows 0, ``step``, 2 ``step``, ..."""
+        return replace(self, row_stride=step * self.row_stride)
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,21 @@ class WeightTensor:
     @property
     def nbytes(self):
         return self.out_blocks * self.out_stride
+
+
+def coefficient_bytes(blocks, group):
+    """Bytes of the batch-norm coefficient records of ``blocks`` channel blocks."""
+    return blocks * COEFFICIENT_VECTORS * group * WORD
+
+
+def parameter_bytes(blocks, group):
+    """Bytes of the batch-norm parameter records of ``blocks`` channel blocks."""
+    return blocks * PARAMETER_VECTORS * group * WORD
+
+
+def statistics_bytes(blocks, group):
+    """Bytes of the statistics records of ``blocks`` blocks: shift and two sets of partial sums."""
+    return blocks * (group * WORD + 2 * PARTIAL_BEATS * ALIGNMENT)
 
 
 def label_bytes(images):

@@ -1,89 +1,73 @@
-"""Runs the segments of the loss unit's microprogram."""
+"""Runs the segments of the vector unit's microprograms."""
 
-from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..arithmetic import FloatAdd, FloatMultiply
+from . import softmax_program
 from .elastic import DelayLine
-from .loss_program import (
+from .norm_program import NormProgram
+from .vector_program import (
     CHUNK,
     EXPONENT_TAG,
     MINIMUM,
-    PROGRAM,
     RECIPROCAL_GUESS,
-    REGISTERS,
+    RSQRT_GUESS,
+    Clamp,
     Segment,
     View,
-    initial_registers,
 )
 
-__all__ = ["LossSequencer"]
-
-ADDRESS_BITS = ceil_log2(REGISTERS)
-SLOT_BITS = ceil_log2(CHUNK)
-
-_Address = data.StructLayout({"address": ADDRESS_BITS, "vector": 1, "classes": 1})
-_Outcome = data.StructLayout(
-    {"valid": 1, "target": _Address, "slot": SLOT_BITS, "clamp": 1, "report": 1}
-)
-_Word = data.StructLayout(
-    {
-        "target": _Address,
-        "a": _Address,
-        "b": _Address,
-        "c": _Address,
-        "view": View,
-        "length": SLOT_BITS + 1,  # 0: as the chunk
-        "clamp": 1,
-        "one_hot": 1,
-        "report": 1,
-        "drain": 1,
-        "last": 1,
-    }
-)
-"""One step as the control memory holds it."""
+__all__ = ["SequencerSignature", "VectorSequencer"]
 
 
-def _address(operand):
-    return {
-        "address": operand.address,
-        "vector": int(operand.vector),
-        "classes": int(operand.classes),
-    }
+class SequencerSignature(wiring.Signature):
+    """What ``SoftmaxLoss`` and ``Norm`` see of the sequencer they share; members as its own.
+
+    Parameters
+    ----------
+    registers : int
+        Size of the register file.
+    """
+
+    def __init__(self, registers):
+        address_bits = ceil_log2(registers)
+        super().__init__(
+            {
+                "go": Out(1),
+                "segment": Out(Segment),
+                "done": In(1),
+                "first": Out(16),
+                "classes": Out(16),
+                "label": Out(16),
+                "put": Out(1),
+                "put_register": Out(address_bits),
+                "put_word": Out(32),
+                "get_register": Out(address_bits),
+                "get_word": In(32),
+                "read_class": In(16),
+                "read_word": Out(32),
+                "write": In(1),
+                "write_class": In(16),
+                "word": In(32),
+                "report": In(1),
+            }
+        )
 
 
-def _assemble():
-    """Control words of the whole program, and the index of the first one of each segment."""
-    words, begin = [], {}
-    for segment, steps in PROGRAM.items():
-        begin[segment] = len(words)
-        for k, step in enumerate(steps):
-            last = k == len(steps) - 1
-            fields = {name: _address(getattr(step, name)) for name in ("target", "a", "b", "c")}
-            word = _Word.const(
-                fields
-                | {
-                    "view": step.view,
-                    "length": step.length or 0,
-                    "clamp": int(step.clamp),
-                    "one_hot": int(step.one_hot),
-                    "report": int(step.report),
-                    "drain": int(step.drain or last),
-                    "last": int(last),
-                }
-            )
-            words.append(word.as_bits())
-    return words, begin
-
-
-class LossSequencer(wiring.Component):
+class VectorSequencer(wiring.Component):
     """One multiplier, one adder, the registers and the control memory.
 
     A step takes a slot for each element, one a cycle, but :attr:`turnaround` cycles at least, so
     that the next step finds the result of its own slot. A step that drains takes its length plus
     :attr:`turnaround` less one.
+
+    Parameters
+    ----------
+    group : int
+        Channels of a block in NORM.
 
     Members
     -------
@@ -94,8 +78,10 @@ class LossSequencer(wiring.Component):
     first, classes, label : In(16)
         First class of the chunk (a multiple of :data:`CHUNK`), number of classes, the image's
         label. Stable while a segment runs.
-    put, put_register, put_word : In(1), In(7), In(32)
+    put, put_register, put_word : In(1), In(), In(32)
         Write a register; not while a segment runs.
+    get_register, get_word : In(), Out(32)
+        Register whose word ``get_word`` brings in the next cycle; not while a segment runs.
     read_class, read_word : Out(16), In(32)
         Class whose word ``read_word`` brings in the next cycle.
     write, write_class, word : Out(1), Out(16), Out(32)
@@ -108,37 +94,76 @@ class LossSequencer(wiring.Component):
     """Cycles from a slot to the first that can read its result: the memory and the operand
     registers come before the arithmetic, the write after it."""
 
-    def __init__(self):
-        super().__init__(
+    def __init__(self, group):
+        self.program = NormProgram(group)
+        members = SequencerSignature(self.program.registers).members
+        super().__init__({name: member.flip() for name, member in members.items()})
+
+    @staticmethod
+    def _control_layout(registers, slot_bits):
+        """One step as the control memory holds it."""
+        address = data.StructLayout({"address": ceil_log2(registers), "vector": 1, "classes": 1})
+        return data.StructLayout(
             {
-                "go": In(1),
-                "segment": In(Segment),
-                "done": Out(1),
-                "first": In(16),
-                "classes": In(16),
-                "label": In(16),
-                "put": In(1),
-                "put_register": In(ADDRESS_BITS),
-                "put_word": In(32),
-                "read_class": Out(16),
-                "read_word": In(32),
-                "write": Out(1),
-                "write_class": Out(16),
-                "word": Out(32),
-                "report": Out(1),
+                "target": address,
+                "a": address,
+                "b": address,
+                "c": address,
+                "view": View,
+                "length": slot_bits + 1,  # 0: as the chunk
+                "clamp": Clamp,
+                "one_hot": 1,
+                "report": 1,
+                "drain": 1,
+                "last": 1,
             }
         )
+
+    def _assemble(self, layout):
+        """Control words of both programs, and the index of the first one of each segment."""
+        words, begin = [], {}
+        for segment, steps in (softmax_program.PROGRAM | self.program.segments).items():
+            begin[segment] = len(words)
+            for k, step in enumerate(steps):
+                last = k == len(steps) - 1
+                fields = {
+                    name: {
+                        "address": operand.address,
+                        "vector": int(operand.vector),
+                        "classes": int(operand.classes),
+                    }
+                    for name in ("target", "a", "b", "c")
+                    for operand in [getattr(step, name)]
+                }
+                word = layout.const(
+                    fields
+                    | {
+                        "view": step.view,
+                        "length": step.length or 0,
+                        "clamp": step.clamp,
+                        "one_hot": int(step.one_hot),
+                        "report": int(step.report),
+                        "drain": int(step.drain or last),
+                        "last": int(last),
+                    }
+                )
+                words.append(word.as_bits())
+        return words, begin
 
     def elaborate(self, platform):
         m = Module()
 
-        words, begin = _assemble()
+        depth = self.program.registers
+        slot_bits = ceil_log2(max(CHUNK, self.program.group))
+        layout = self._control_layout(depth, slot_bits)
+        words, begin = self._assemble(layout)
+        init = [0] * depth
+        for constants in (softmax_program.CONSTANTS, self.program.constants):
+            init[constants.first : constants.end] = constants.words
         m.submodules.program = program = memory.Memory(
-            shape=_Word.size, depth=len(words), init=words
+            shape=layout.size, depth=len(words), init=words
         )
-        m.submodules.registers = registers = memory.Memory(
-            shape=32, depth=REGISTERS, init=initial_registers()
-        )
+        m.submodules.registers = registers = memory.Memory(shape=32, depth=depth, init=init)
         m.submodules.multiply = multiply = FloatMultiply()
         m.submodules.add = add = FloatAdd()
         m.submodules.c_delay = c_delay = DelayLine(32, FloatMultiply.latency)
@@ -147,13 +172,13 @@ class LossSequencer(wiring.Component):
         control = program.read_port(domain="comb")
         counter = Signal(range(len(words)))
         running = Signal()
-        cycle = Signal(range(CHUNK + self.turnaround))
+        cycle = Signal(range((1 << slot_bits) + self.turnaround))
         m.d.comb += control.addr.eq(counter)
-        step = _Word(control.data)
-        slot = cycle[:SLOT_BITS]
+        step = layout(control.data)
+        slot = cycle[:slot_bits]
 
         remaining = Signal(16)
-        length, duration = Signal(SLOT_BITS + 1), Signal(range(CHUNK + self.turnaround))
+        length, duration = Signal(slot_bits + 1), Signal.like(cycle)
         m.d.comb += [
             remaining.eq(self.classes - self.first),
             length.eq(Mux(step.length != 0, step.length, Mux(remaining > CHUNK, CHUNK, remaining))),
@@ -189,7 +214,8 @@ class LossSequencer(wiring.Component):
         m.d.comb += [
             here.eq(self.first | slot),
             self.read_class.eq(here),
-            ports["a"].addr.eq(place(step.a)),
+            ports["a"].addr.eq(Mux(running, place(step.a), self.get_register)),
+            self.get_word.eq(ports["a"].data),
             ports["b"].addr.eq(place(step.b)),
             ports["c"].addr.eq(place(step.c) + (step.one_hot & (here == self.label))),
         ]
@@ -207,8 +233,10 @@ class LossSequencer(wiring.Component):
                 m.d.comb += seen.eq(Cat(b[:23], C(127, 8)))
             with m.Case(View.EXPONENT):
                 m.d.comb += seen.eq(EXPONENT_TAG | b[23:31])
-            with m.Case(View.RECIPROCAL):
-                m.d.comb += seen.eq(RECIPROCAL_GUESS - b)
+            with m.Case(View.RECIPROCAL, View.RSQRT):
+                rsqrt = view == View.RSQRT
+                guess = Mux(rsqrt, C(RSQRT_GUESS, 32), C(RECIPROCAL_GUESS, 32))
+                m.d.comb += seen.eq(guess - Mux(rsqrt, b >> 1, b))
             with m.Default():
                 m.d.comb += seen.eq(b)
         operands = [
@@ -223,7 +251,16 @@ class LossSequencer(wiring.Component):
         m.d.comb += [add.a.eq(c_delay.o), add.b.eq(multiply.o)]
 
         # What becomes of the result travels along.
-        outcome = Signal(_Outcome)
+        outcome_layout = data.StructLayout(
+            {
+                "valid": 1,
+                "target": layout.members["target"],
+                "slot": slot_bits,
+                "clamp": Clamp,
+                "report": 1,
+            }
+        )
+        outcome = Signal(outcome_layout)
         m.d.comb += [
             outcome.valid.eq(running & (cycle < length)),
             outcome.target.eq(step.target),
@@ -232,15 +269,19 @@ class LossSequencer(wiring.Component):
             outcome.report.eq(step.report),
         ]
         for stage in range(self.turnaround - 1):
-            delayed = Signal(_Outcome, name=f"outcome{stage}")
+            delayed = Signal(outcome_layout, name=f"outcome{stage}")
             m.d.sync += delayed.eq(outcome)
             outcome = delayed
 
         # The adder's NaN is positive, so that every bit pattern above the minimum's is below it.
         target = outcome.target
         write = registers.write_port()
+        m.d.comb += self.word.eq(add.o)
+        with m.If((outcome.clamp == Clamp.EXPONENT) & (add.o > MINIMUM)):
+            m.d.comb += self.word.eq(MINIMUM)
+        with m.If((outcome.clamp == Clamp.ZERO) & add.o[31]):
+            m.d.comb += self.word.eq(0)
         m.d.comb += [
-            self.word.eq(Mux(outcome.clamp & (add.o > MINIMUM), Const(MINIMUM, 32), add.o)),
             self.write.eq(outcome.valid & target.classes),
             self.write_class.eq(self.first | outcome.slot),
             self.report.eq(outcome.valid & outcome.report),

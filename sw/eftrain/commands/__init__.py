@@ -1,0 +1,1 @@
+"""The commands of ``eftrain``, one a module; ``cli`` puts them together."""
