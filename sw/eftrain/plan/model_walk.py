@@ -59,6 +59,8 @@ class Machine:
     row, tap, emit : sweep sequencer, bounds of a kernel row, of a tap, and a record.
     sweep_queue : records between the sequencer and the array.
     landing : beats that a reader requests before they are taken.
+    third, tee_waits : cycles lost for each beat of weights that the stationary bus moves together
+        with companion and auxiliary, or with companion and tee.
     step_end : idle cycles of the array between two steps.
     hazard : cycles between two vectors of one accumulator address.
     settle : from the last vector of a tile to the first drained one.
@@ -85,6 +87,8 @@ class Machine:
     emit: int = 1
     sweep_queue: int = 4
     landing: int = 448
+    third: float = 0.5
+    tee_waits: float = 0.42
     step_end: int = 0
     hazard: int = 6
     settle: int = 15
@@ -340,7 +344,8 @@ class Walk:
             if step.tee.beats:
                 write_bus = max(write_bus, start) + step.tee.beats * memory.beat
                 # While blocks slow the companion down, or the drain the tee, both wait.
-                write_bus += min(companion_time, step.stationary.beats * memory.beat) / 2
+                blocks_time = step.stationary.beats * memory.beat
+                write_bus += machine.tee_waits * min(companion_time, blocks_time)
                 pace = max(pace, (write_bus - start) / vectors)
             arrivals, stream = _fill(stream_rooms, vectors, start, pace)
             stream_runs = self._requested(accepted, chain, stream, beat)
@@ -638,13 +643,15 @@ class Walk:
         finish = max(finish, write_bus)
         chain = step.side + step.parameters
         if chain.beats:
-            moved = self._moved(chain, blocks)
+            moved = self._moved(chain, blocks) + self._third(step)
             late = begin + (1 - self._ahead(chain * blocks)) * moved
             finish = max(finish, late, max(asked, side) + moved)
-            # The companions of WU do not wait for the beats that the drain is late to ask for.
-            occupied = side + blocks * chain.beats * memory.beat
-            waits = not (step.is_update and step.companion.beats)
-            side = max(max(asked, side) + moved, late) if waits else occupied
+            if step.is_update:
+                # Later beats of this bus do not wait for those that the drain is late to ask for.
+                shares = step.companion.beats
+                side += blocks * chain.beats * memory.beat if shares else moved
+            else:
+                side = max(max(asked, side) + moved, late)
         chain = step.auxiliary
         if chain.beats:
             moved = self._moved(chain, blocks)
@@ -652,6 +659,13 @@ class Walk:
             late = begin + (1 - self._ahead(chain * blocks)) * moved
             finish = max(finish, late, asked + moved)
         return finish, side, stationary, write_bus
+
+    def _third(self, step):
+        """Cycles that a drain loses while blocks and companion leave a third of the bus."""
+        if not step.auxiliary.beats or not step.companion.beats or step.is_update:
+            return 0.0
+        chains = (step.auxiliary * step.out_blocks, step.stationary * self.layer_pass.in_blocks)
+        return self.machine.third * self.memory.beat * min(chain.beats for chain in chains)
 
     def _ahead(self, chain):
         """Share of a chain's beats that can be requested before anything takes them."""

@@ -1,6 +1,6 @@
 """Layer passes: one descriptor's worth of work each, before addresses are known.
 
-Every builder returns a ``LayerPass`` without a tile; ``tiling.choose`` adds it.
+Every builder returns a ``LayerPass`` without a tile; ``search.choose`` adds it.
 """
 
 from dataclasses import dataclass, field, replace

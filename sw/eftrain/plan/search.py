@@ -327,7 +327,8 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
         ports = (
             streamed,
             blocks_read + paired * streamed + auxiliary * drained,
-            max(side, 1) * drained,  # The drain takes a beat a cycle, with or without operands.
+            # The drain takes a beat a cycle, with or without operands.
+            max(side, 1) * drained + machine.third * blocks_read * (paired and auxiliary > 0),
             (scale + (Flag.KEEP in flags)) * drained + teed,
         )
         first = uses["stream"][0] * beats
