@@ -85,9 +85,9 @@ def test_weight_gradient_counts_whole_groups():
 @pytest.mark.parametrize("opcode", [FP, BP, WU])
 def test_looking_repetitions_up_changes_nothing(opcode):
     class Forgetful(Walk):
-        def _run(self, level, prefix, state):
+        def _run(self, *arguments):
             self._known.clear()
-            return super()._run(level, prefix, state)
+            return super()._run(*arguments)
 
     layer_pass = choose(make(opcode, images=4, big=(12, 12)), CONFIG, Tile(2, 1, 4, 6))
     results = [
@@ -165,6 +165,20 @@ def test_passes_overlap_and_ahead_flags_overlap_more():
     assert early[1] < after[1] < apart
     for predictions, total in (after, early):
         assert abs(sum(p.cycles for p in predictions) + MACHINE.end - total) <= len(predictions)
+
+
+def test_reads_of_the_next_pass_hold_up_the_last_windows():
+    shape = geometry(4, (8, 8), kernel=1, pad=0)
+    unpooled = make(BP, shape, 1, 1, {Flag.UNPOOL})
+    unpooled = choose(unpooled, CONFIG, Tile(1, 2, 8, 8))
+    update = choose(make(WU, shape, 1, 1), CONFIG, Tile(1, 1, 8, 8))
+    ahead = replace(update, flags=update.flags | {Flag.AHEAD_STREAM, Flag.AHEAD_STATIONARY})
+    alone, waited_for, held_up = (
+        predict_program([unpooled, *behind], CONFIG)[0][0].cycles
+        for behind in ([], [update], [ahead])
+    )
+    assert alone == waited_for < held_up
+    assert held_up - alone < 1.1 * predict(update, CONFIG).port_cycles["stationary"]
 
 
 def test_loss_has_the_device_to_itself():

@@ -31,8 +31,8 @@ ALL = "all"
 
 STEP = "whole step"
 
-COMPLETION_INTERVAL = 8
-"""Cycles between two looks at which descriptor is done."""
+COMPLETION_INTERVAL = 1
+"""Cycles between two looks at which descriptor is done; a look itself takes about ten."""
 
 CONVOLUTIONS = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU)
 
@@ -288,8 +288,8 @@ def _measure_step(task, device, config, step):
     run = run_passes(watched, passes, before)
     errors = check(passes, config.group, before, run.tensors, mean_error)
     name = (task.network, task.array, task.format, task.batch)
-    # The descriptor behind the last pass is END, and completing it ends the counting.
-    completed = [*watched.completed, run.cycles][: len(passes)]
+    # The last pass ends with the program, whether or not a look came between the two.
+    completed = [*watched.completed[: len(passes) - 1], run.cycles]
     rows = [
         Measured(
             *name, row.layer, row.kind, False, prediction.cycles, end - start, row.bound,

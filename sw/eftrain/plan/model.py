@@ -75,7 +75,8 @@ def predict(layer_pass, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
     begin = machine.begin + memory.latency
     if layer_pass.geometry is None:
         return Prediction(begin + vector_unit_cycles(layer_pass, config, machine) + machine.end)
-    walk = Walk(layer_pass, config, memory, machine)
+    # Tiles are ranked by this, so a finer prediction here would plan passes anew.
+    walk = Walk(layer_pass, config, memory, machine, shares=False)
     cycles, state = walk.run(State.idle(config, machine))
     drain = state.write + memory.write_latency + machine.end
     return replace(
@@ -99,34 +100,45 @@ def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
         For each pass, with ``cycles`` from the completion of the one before to its own; and the
         cycles of all from the doorbell to END.
     """
-    predictions = []
+    predictions, completions = [], [0.0]
     clock = float(machine.begin + memory.latency)  # Of the array's next vector.
     state = State.idle(config, machine)
-    before = completed = 0.0  # When all writes of the last two passes were answered.
     for index, layer_pass in enumerate(passes):
-        earlier, before = before, completed
+        # When all writes of the last two passes were answered; the one before those is done, since
+        # two descriptors are in flight.
+        earlier, completed = completions[max(0, index - 1)], completions[index]
         if layer_pass.geometry is None:
-            begin = max(completed, clock + state.handed)
+            # It is handed over only when all before it is done.
+            begin = max(completed + machine.descriptor * bool(index), clock + state.handed)
             completed = begin + vector_unit_cycles(layer_pass, config, machine)
             clock, state = completed, State.idle(config, machine)
             prediction = Prediction(0)
         else:
-            if index:
-                state = _enter(layer_pass, state, completed - clock, earlier - clock, machine)
             walk = Walk(layer_pass, config, memory, machine)
+            if index:
+                handed = max(state.handed + machine.descriptor, earlier - clock)
+                state = state._replace(handed=handed)
+                if Flag.AHEAD_STATIONARY in layer_pass.flags:
+                    late, state = walk.before(state)
+                    completions[index] = completed = completed + late
+                state = _enter(layer_pass, state, completed - clock)
             cycles, state = walk.run(state)
             clock += cycles
             completed = clock + state.write + memory.write_latency
             prediction = _account(walk)
-        predictions.append(replace(prediction, cycles=round(completed - before)))
-    return predictions, round(completed + machine.end)
+        predictions.append(prediction)
+        completions.append(completed)
+    predictions = [
+        replace(prediction, cycles=round(completed - before))
+        for prediction, before, completed in zip(
+            predictions, completions[:-1], completions[1:], strict=True
+        )
+    ]
+    return predictions, round(completions[-1] + machine.end)
 
 
-def _enter(layer_pass, state, completed, earlier, machine):
-    """The state in which a pass begins; ``completed`` is the time of the one before it.
-
-    Two descriptors are in flight, so the one before that must be done: at the time ``earlier``.
-    """
+def _enter(layer_pass, state, completed):
+    """The state in which a pass begins; ``completed`` is the time of the one before it."""
 
     def gate(flag):
         return LONG_AGO if flag in layer_pass.flags else completed
@@ -137,10 +149,10 @@ def _enter(layer_pass, state, completed, earlier, machine):
         stream = max(stream, completed)
     return state._replace(
         stream=stream,
-        handed=max(state.handed + machine.descriptor, earlier),
         stream_gate=gate(Flag.AHEAD_STREAM),
         stationary_gate=gate(Flag.AHEAD_STATIONARY),
         side_gate=gate(Flag.AHEAD_SIDE),
+        fence=completed,
     )
 
 

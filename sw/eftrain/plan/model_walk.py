@@ -9,6 +9,8 @@ grows with the number of different steps, not with the size of the layer.
 
 import math
 from dataclasses import dataclass
+from itertools import islice, product
+from math import prod
 from typing import NamedTuple
 
 from eftrain_hdl.isa import Flag, Opcode
@@ -112,8 +114,10 @@ class Machine:
 class State(NamedTuple):
     """Times relative to the array's next vector; rooms of the rings as ``_fill`` takes them.
 
-    ``*_runs``: the run generator is free; ``*_gate``: reads of that kind may begin. The queues hold
-    when their last few entries were taken, oldest first.
+    ``*_runs``: the run generator is free; ``*_gate``: reads of that kind may begin; ``fence``: the
+    pass before is done, and the writers take steps of this one; ``auxiliary``: all that was asked
+    for of that operand has come, and ``auxiliary_since`` when without a pause. The queues hold when
+    their last few entries were taken, oldest first.
     """
 
     handed: float
@@ -133,6 +137,9 @@ class State(NamedTuple):
     stream_gate: float
     stationary_gate: float
     side_gate: float
+    fence: float
+    auxiliary: float
+    auxiliary_since: float
     loads: tuple
     sweeps: tuple
     taken: tuple
@@ -185,13 +192,18 @@ class Walk:
     config : CoreConfig
     memory : Memory
     machine : Machine
+    shares : bool
+        Whether blocks of weights that come during a drain hold up its auxiliary operand, and the
+        writer's store bridges pauses of the drain, as on the core. Else the blocks wait, and the
+        pauses count.
     """
 
-    def __init__(self, layer_pass, config, memory, machine):
+    def __init__(self, layer_pass, config, memory, machine, shares=True):
         self.layer_pass, self.config = layer_pass, config
         self.memory, self.machine = memory, machine
         self.group = config.group
         self.first_vector = None
+        self._shares = shares
         self._grid = _Grid()
         self._known = {}
         self._steps = {}
@@ -226,23 +238,67 @@ class Walk:
 
     def run(self, state):
         """``(cycles, State)``: how much later the array is, and what follows."""
-        return self._run(0, (), state)
+        return self._run(0, (), state, 0, 0)
 
-    def _run(self, level, prefix, state):
-        key = (prefix, state)
+    def _run(self, level, prefix, state, done, left):
+        """One iteration: the pass has ``done`` steps before it and ``left`` steps behind it.
+
+        Or more: neither counts further than a queue holds.
+        """
+        key = (prefix, state, done, left)
         found = self._known.get(key)
         if found:
             return found
         if level == len(self._loops):
-            result = self._step(prefix, state)
+            result = self._step(prefix, state, done, left)
         else:
             total, now = 0.0, state
-            for kind in self._loops[level]:
-                cycles, now = self._run(level + 1, (*prefix, kind), now)
+            inner = prod(len(loop) for loop in self._loops[level + 1 :])
+            most, last = self.machine.queue, len(self._loops[level]) - 1
+            for index, kind in enumerate(self._loops[level]):
+                place = min(most, done + inner * index), min(most, left + inner * (last - index))
+                cycles, now = self._run(level + 1, (*prefix, kind), now, *place)
                 total += cycles
             result = total, now
         self._known[key] = result
         return result
+
+    def before(self, state):
+        """What the first reads of this pass take from the end of the one before it.
+
+        Its last drain may still wait for the auxiliary operand, on the bus on which the blocks or X
+        of the first steps come now: of as many as the queues hold.
+
+        Returns
+        -------
+        ``(late, State)``: by how much the one before it is done later, and the state as it then is
+        at the beginning of this one.
+        """
+        machine = self.machine
+        handed, end, auxiliary, ended = state.handed, LONG_AGO, state.auxiliary, 0
+        for index, prefix in enumerate(islice(product(*self._loops), machine.queue)):
+            step, last = self._kind(prefix)
+            handed = max(handed + machine.step, state.taken[index] + 1, state.tiles[ended] + 1)
+            ended += last
+            start = max(handed + 2 + machine.request + self.memory.latency, end, state.stationary)
+            start = max(start, state.stationary_gate)
+            time = step.stationary.beats * self.beat(step.stationary)
+            # The newest of the tiles is the one whose drain waits.
+            if start >= auxiliary or ended == machine.queue:
+                break
+            end = start + time
+            auxiliary += min(time, max(0.0, end - state.auxiliary_since))
+        drain = max(state.drain, auxiliary + 1)
+        late = drain - state.drain
+        if auxiliary == state.auxiliary or not late:
+            return 0.0, state
+        return late, state._replace(
+            auxiliary=auxiliary,
+            drain=drain,
+            next_bank=drain,
+            write=state.write + late,
+            tiles=(*state.tiles[:-1], drain),
+        )
 
     def counts(self):
         """``[(Step, ends a reduction, how many)]`` of every kind of step."""
@@ -284,14 +340,15 @@ class Walk:
             ahead -= self.machine.request
         return max(accepted + 8 + chain.bursts, ahead)
 
-    def _step(self, prefix, state):
+    def _step(self, prefix, state, done, left):
         self._grid.miss()
         machine, memory = self.machine, self.memory
         step, last = self._kind(prefix)
         (
             handed, sequencer, loader, swap, bank, next_bank, drain, stream, stream_runs,
             stationary, stationary_runs, side, write_bus, write, stream_gate, stationary_gate,
-            side_gate, loads, sweeps, taken, tiles, stream_rooms, stationary_rooms,
+            side_gate, fence, auxiliary, auxiliary_since, loads, sweeps, taken, tiles,
+            stream_rooms, stationary_rooms,
         ) = state  # fmt: skip
 
         # The walker waits for room in every unit's queue.
@@ -304,21 +361,29 @@ class Walk:
         # Stationary bus: blocks in the order of use or a tile of X. The companion of the stream
         # takes turns with the blocks; that of WU is on the side bus.
         chain, companion = step.stationary, step.companion
+        # Bursts of blocks and of the auxiliary operand take turns; `third` stands for what they do
+        # to each other if there is a companion too.
+        shares = self._shares and step.auxiliary.beats and not companion.beats
         companion_time = companion.beats * self.beat(companion)
         shared_time = 0.0 if step.is_update else companion_time
         newest = stationary
         blocks, block_pace = (), 0.0
-        taken_now = LONG_AGO
+        taken_now = fence
+        chain_time = 0.0
         if chain.beats:
             accepted = max(handed + 2, stationary_runs, stationary_gate)
             beat = self.beat(chain)
             own_time = chain.beats * beat
             shared = own_time + min(own_time, shared_time)
-            block_pace = shared / step.stationary_vectors
+            chain_time = own_time
             start = max(accepted + first_beat, stationary)
+            if shares and start < auxiliary:
+                turns = own_time * _burst(step.auxiliary) / _burst(chain)
+                shared += min(turns, auxiliary - start)
+            block_pace = shared / step.stationary_vectors
             blocks, newest = _fill(stationary_rooms, step.stationary_vectors, start, block_pace)
             stationary_runs = self._requested(accepted, chain, newest, beat)
-            taken_now = accepted
+            taken_now = max(taken_now, accepted)
             stationary = newest + max(0, shared_time - own_time)
 
         # Stream bus: into the ring as far as it has room.
@@ -369,6 +434,17 @@ class Walk:
         sweeps.append(ended)
         now = ended + 1 + machine.step_end
         taken_now = max(taken_now, sequencer)
+        if shares and auxiliary > 0:
+            # What comes beside it holds up the drain: the blocks of the first steps and, while this
+            # step computes, those of the step as far behind it as a queue is long.
+            if done < machine.queue:
+                auxiliary += min(chain_time, max(0.0, newest - auxiliary_since))
+            if left >= machine.queue:
+                idle = now - chain_time
+                auxiliary += chain_time * (min(1, auxiliary / idle) if idle > 0 else 1)
+            drain = next_bank = max(drain, auxiliary + 1)
+            write = max(write, drain - 1 + machine.epilogue)
+            tiles = (*tiles[:-1], max(tiles[-1], drain))
         if vectors:
             stream_rooms = _release(stream_rooms, vectors, ((vectors, ended + 1),))
         if freed:
@@ -377,9 +453,20 @@ class Walk:
         if last:
             begin = max(ended + self._settle, drain)
             asked = max(handed + 2, side_gate) + first_beat
-            finish, side, stationary, write_bus = self._drain(
-                step, begin, asked, side, stationary, write_bus
+            if begin > auxiliary + machine.landing:
+                auxiliary_since = begin
+            # Time of the bus for the auxiliary operand before the drain begins.
+            free = begin - asked
+            if not shares:
+                free = math.inf
+            elif done < machine.queue and chain_time:
+                free -= (done + 1) * chain_time
+            finish, side, auxiliary, write_bus = self._drain(
+                step, begin, asked, side, auxiliary, write_bus, max(0.0, free)
             )
+            if step.auxiliary.beats and not shares:
+                stationary += step.out_blocks * step.auxiliary.beats * memory.beat
+                auxiliary = LONG_AGO
             drain = finish + 1
             write = max(write, finish + machine.epilogue)
             bank, next_bank = next_bank, drain
@@ -389,7 +476,7 @@ class Walk:
             State(
                 handed, sequencer, loader, swap, bank, next_bank, drain, stream, stream_runs,
                 stationary, stationary_runs, side, write_bus, write, stream_gate, stationary_gate,
-                side_gate,
+                side_gate, fence, auxiliary, auxiliary_since,
                 tuple(loads[-machine.sweep_queue :]), tuple(sweeps[-machine.sweep_queue :]),
                 (*taken[1:], taken_now), tiles,
                 _forget(stream_rooms, handed, vectors),
@@ -421,7 +508,7 @@ class Walk:
         handed, sequencer = state.handed, state.sequencer
         bus = (state.stream, state.stream_runs, state.stationary, state.stationary_runs)
         bus += (state.side, state.write_bus)
-        gates = (state.stream_gate, state.stationary_gate, state.side_gate)
+        gates = (state.stream_gate, state.stationary_gate, state.side_gate, state.fence)
         return State(
             *relative((handed, sequencer), LONG_AGO),
             *relative((state.loader, state.swap), sequencer - self.group),
@@ -429,6 +516,7 @@ class Walk:
             *relative(bus, handed),
             *relative((state.write,), now),
             *relative(gates, handed),
+            *relative((state.auxiliary, state.auxiliary_since), min(now, handed)),
             tuple(relative(state.loads, sequencer - 1)),
             tuple(relative(state.sweeps, sequencer - 1)),
             tuple(relative(state.taken, handed)),
@@ -608,13 +696,13 @@ class Walk:
         released = max(loader, sequencer + 2, _arrival(pixels, last_pixel, pixel_pace) + wait)
         return now, sequencer, loader, swap, ((step.stationary_vectors, released + 1),)
 
-    def _drain(self, step, begin, asked, side, stationary, write_bus):
+    def _drain(self, step, begin, asked, side, auxiliary, write_bus, free):
         """Drain one tile from ``begin`` on; its side operands come from ``asked`` on.
 
         Returns
         -------
-        ``(finish, side, stationary, write_bus)``: the last beat has left the drain, each of the
-        three buses is free.
+        ``(finish, side, auxiliary, write_bus)``: the last beat has left the drain, the side bus is
+        free, the auxiliary operand has come, and the write bus is free.
         """
         memory, machine = self.memory, self.machine
         blocks = step.out_blocks
@@ -633,7 +721,8 @@ class Walk:
             apart += blocks * (step.statistics.beats + machine.sums)
         finish = begin + max(
             drained + apart + machine.drain,
-            out + blocks * step.parameters.beats,
+            # Behind a slow bus the writer has stored enough for the pause before a block.
+            out if self._shares else out + blocks * step.parameters.beats,
             (1 - ahead) * requests,
             # A burst waits for its answer before another may take its place.
             bursts * (memory.write_latency + 4) / memory.outstanding,
@@ -655,10 +744,10 @@ class Walk:
         chain = step.auxiliary
         if chain.beats:
             moved = self._moved(chain, blocks)
-            stationary += blocks * chain.beats * memory.beat
-            late = begin + (1 - self._ahead(chain * blocks)) * moved
-            finish = max(finish, late, asked + moved)
-        return finish, side, stationary, write_bus
+            late = begin + moved - min(self._ahead(chain * blocks) * moved, free)
+            auxiliary = max(late, max(asked, auxiliary) + moved)
+            finish = max(finish, auxiliary)
+        return finish, side, auxiliary, write_bus
 
     def _third(self, step):
         """Cycles that a drain loses while blocks and companion leave a third of the bus."""
@@ -676,6 +765,11 @@ class Walk:
         """Cycles in which a chain brings its part of ``blocks`` blocks."""
         requests = chain.requests * self.machine.run_request + chain.bursts
         return blocks * max(chain.beats * self.beat(chain), requests)
+
+
+def _burst(chain):
+    """Mean beats of a burst."""
+    return chain.beats / chain.bursts
 
 
 def _parts(total, size):
