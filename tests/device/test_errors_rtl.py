@@ -462,7 +462,7 @@ def test_errors_of_the_memory(bench, port, beat, response):
         "side": (BIAS, 2 * VECTOR, "side"),
         "write": (OUTPUT, 2 * BLOCK, "write"),
         "fetch": (PROGRAM, isa.DESCRIPTOR_BYTES, "side"),
-        "auxiliary": (ADDEND, 2 * BLOCK, "stream"),
+        "auxiliary": (ADDEND, 2 * BLOCK, "stationary"),
         "companion": (ADDEND, BLOCK, "stationary"),
         "second": (SECOND, BLOCK, "write"),
     }[port]
