@@ -9,7 +9,7 @@ ARGS    ?=
 
 # What `make bench-rtl` runs of VGG-16, and the cores of `make resources`.
 RTL_LAYERS := conv1_1,conv1_2,conv2_1,conv3_2,conv4_2,conv5_1
-CORES := 4x4-bf16-ecp5 4x4-fp32-xc7 8x8-bf16-xc7 8x8-fp32-xcup 16x16-bf16-xcup 16x16-fp32-xcup
+CORES := 8x8-bf16-xc7 16x16-fp32-xcup 32x32-bf16-xcup
 
 GATEWARE := $(shell find eftrain_hdl -name '*.py')
 BIN := $(VENV)/bin
