@@ -28,6 +28,7 @@ class _Ports(wiring.Component):
                     AxiWriteSignature(config.address_bits, config.data_bits, config.id_bits)
                 ),
                 "irq": Out(1),
+                "build": In(32),
             }
         )
 
@@ -52,6 +53,7 @@ class _Ports(wiring.Component):
         connect(m, engine.fetch_beats, control.fetch_beats)
         m.d.comb += [
             self.irq.eq(control.irq),
+            control.build.eq(self.build),
             engine.descriptors.eq(control.descriptors),
             engine.start.eq(control.start),
             engine.start_slot.eq(control.start_slot),
@@ -77,9 +79,9 @@ class _Ports(wiring.Component):
 class Core(wiring.Component):
     """The accelerator with conventional port names.
 
-    ``aclk``, ``aresetn`` (active low, synchronous), ``irq``, AXI4-Lite slave ``s_axi_ctrl_*``, AXI4
-    masters ``m_axi_stationary_*``, ``m_axi_stream_*``, ``m_axi_side_*`` (read) and
-    ``m_axi_write_*``.
+    ``aclk``, ``aresetn`` (active low, synchronous), ``irq``, ``build`` (what the BUILD register
+    reads as; constant), AXI4-Lite slave ``s_axi_ctrl_*``, AXI4 masters ``m_axi_stationary_*``,
+    ``m_axi_stream_*``, ``m_axi_side_*`` (read) and ``m_axi_write_*``.
 
     Parameters
     ----------

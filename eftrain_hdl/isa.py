@@ -552,6 +552,13 @@ REGISTERS = (
     _r("ACCUMULATOR_DEPTH", 0x01C, "ro", "Vectors of one of the two accumulator banks."),
     _r("MAX_CLASSES", 0x020, "ro", "Largest number of classes of LOSS."),
     _r(
+        "BUILD",
+        0x024,
+        "ro",
+        "First 32 bits of the SHA-256 of the core's Verilog, as a board's top level gives them; 0: unknown.",
+    ),
+    _r("UPTIME", 0x028, "ro", "Clock cycles since the hardware reset, modulo 2^32."),
+    _r(
         "CONTROL",
         0x040,
         "wo",

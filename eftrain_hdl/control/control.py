@@ -82,6 +82,8 @@ class Control(wiring.Component):
         The host's control port.
     irq : Out(1)
         High while an enabled event is in IRQ_STATUS.
+    build : In(32)
+        What the BUILD register reads as.
     fetch_run, fetch_beats
         To and from the reader of descriptors; ``fetch_beats`` is always accepted.
     descriptors : Out(data.ArrayLayout(descriptor_layout(), 2))
@@ -131,6 +133,7 @@ class Control(wiring.Component):
             {
                 "ctrl": In(AxiLiteSignature(12)),
                 "irq": Out(1),
+                "build": In(32),
                 "fetch_run": Out(stream.Signature(RunLayout())),
                 "fetch_beats": In(stream.Signature(BeatLayout())),
                 "descriptors": Out(data.ArrayLayout(descriptor_layout(), 2)),
@@ -242,6 +245,9 @@ class Control(wiring.Component):
 
     def _report(self, m, registers, supervisor, program):
         status = registers.status.value
+        uptime = Signal(32)
+        m.d.sync += uptime.eq(uptime + 1)
+        m.d.comb += [registers.build.value.eq(self.build), registers.uptime.value.eq(uptime)]
         nonfinite = Signal()
         m.d.sync += nonfinite.eq(
             ~supervisor.begin & (nonfinite | (self.nonfinite & supervisor.running))

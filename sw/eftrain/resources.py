@@ -17,6 +17,7 @@ from pathlib import Path
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.verilog_text import module_tree, without_memory_loops
 
+from .boards import BOARDS
 from .errors import UserError
 
 __all__ = [
@@ -160,9 +161,7 @@ TARGETS = {
 }
 
 PARTS = {
-    "zcu102": ("xcup", Usage(lut=274_080, ff=548_160, dsp=2_520, bram36=912)),
-    "pynq-z1": ("xc7", Usage(lut=53_200, ff=106_400, dsp=220, bram36=140)),
-    "ulx3s": ("ecp5", Usage(lut=83_640, ff=83_640, dsp=156, bram36=104)),
+    board.name: (board.family.value, Usage(**vars(board.capacity))) for board in BOARDS.values()
 }
 """Board: its family, and what its part has."""
 

@@ -23,6 +23,21 @@ async def until_started(ctx, bench, count=1):
         await ctx.tick()
 
 
+def test_build_and_uptime():
+    bench = ControlBench((WORK, END))
+
+    async def testbench(ctx, host):
+        ctx.set(bench.dut.build, 0x89ABCDEF)
+        assert await host.read("BUILD") == 0x89ABCDEF
+        first = await host.read("UPTIME")
+        await ctx.tick().repeat(1000)
+        second = await host.read("UPTIME")
+        # The same number of cycles from the request to the sampling both times.
+        assert 1000 < second - first < 1020
+
+    bench.run(testbench)
+
+
 def test_power_on():
     bench = ControlBench((WORK, END), clear_cycles=60)
 

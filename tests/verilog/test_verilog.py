@@ -38,7 +38,7 @@ def test_ports_have_conventional_names(small_core):
     text, name = small_core
     header = re.search(rf"^module {name} ?\((.*?)\);", text, re.MULTILINE | re.DOTALL)[1]
     ports = {port.strip() for port in header.split(",")}
-    expected = {"aclk", "aresetn", "irq"}
+    expected = {"aclk", "aresetn", "irq", "build"}
     for prefix, channels in PORTS.items():
         for channel, signals in channels.items():
             expected |= {f"{prefix}_{channel}{signal}" for signal in signals.split()}

@@ -1,0 +1,123 @@
+"""The boards: part, memory, clock, and the cores that are built for them.
+
+Everything about a board that both the host and the gateware's build must know. Pins, clock networks
+and vendor scripts are in ``platforms/``.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .errors import UserError
+
+__all__ = ["BOARDS", "Board", "Capacity", "Family", "find"]
+
+
+class Family(Enum):
+    """Family of a part; the value is yosys's name of it."""
+
+    ULTRASCALE_PLUS = "xcup"
+    SERIES7 = "xc7"
+    ECP5 = "ecp5"
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a part has.
+
+    Attributes
+    ----------
+    lut : int
+        Look-up tables with 6 inputs, or 4 on ECP5.
+    ff, dsp : int
+        Flip-flops; multiplier blocks.
+    bram36 : float
+        Block memory in units of 36 kbit.
+    """
+
+    lut: int
+    ff: int
+    dsp: int
+    bram36: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A board.
+
+    Attributes
+    ----------
+    name, title : str
+        On the command line, and in print.
+    part : str
+        As the vendor's tools call it.
+    family : Family
+    capacity : Capacity
+    clock_hz : int
+        Clock of the core that a build asks for.
+    memory_base, memory_size : int
+        Bytes that host and core share, as the core sees them. On Zynq boards the device itself says
+        how much was reserved; this is the most that is asked for.
+    presets : tuple of (str, str)
+        Array and format of the cores that are built for the board; the first one is the default.
+    serial : bool
+        Whether the host is at the other end of a serial line, instead of on the chip.
+    """
+
+    name: str
+    title: str
+    part: str
+    family: Family
+    capacity: Capacity
+    clock_hz: int
+    memory_base: int
+    memory_size: int
+    presets: tuple
+    serial: bool = False
+
+
+_BOARDS = (
+    Board(
+        name="zcu102",
+        title="AMD ZCU102",
+        part="xczu9eg-ffvb1156-2-e",
+        family=Family.ULTRASCALE_PLUS,
+        capacity=Capacity(lut=274_080, ff=548_160, dsp=2_520, bram36=912),
+        clock_hz=100_000_000,
+        memory_base=0x1000_0000,
+        memory_size=512 << 20,
+        presets=(("16x16", "fp32"), ("32x32", "bf16")),
+    ),
+    Board(
+        name="pynq-z1",
+        title="PYNQ-Z1",
+        part="xc7z020clg400-1",
+        family=Family.SERIES7,
+        capacity=Capacity(lut=53_200, ff=106_400, dsp=220, bram36=140),
+        clock_hz=50_000_000,
+        memory_base=0x1000_0000,
+        memory_size=128 << 20,
+        presets=(("8x8", "bf16"), ("4x4", "fp32")),
+    ),
+    Board(
+        name="ulx3s",
+        title="ULX3S-85F",
+        part="LFE5U-85F-6BG381C",
+        family=Family.ECP5,
+        capacity=Capacity(lut=83_640, ff=83_640, dsp=156, bram36=104),
+        clock_hz=50_000_000,
+        memory_base=0x1000_0000,
+        memory_size=32 << 20,
+        presets=(("4x4", "bf16"),),
+        serial=True,
+    ),
+)
+
+BOARDS = {board.name: board for board in _BOARDS}
+"""Name to :class:`Board`."""
+
+
+def find(name):
+    """The board of this name; ``UserError`` that lists the known ones if there is none."""
+    if name not in BOARDS:
+        raise UserError(f"Board {name!r} is unknown; choose one of {', '.join(BOARDS)}.")
+    return BOARDS[name]
