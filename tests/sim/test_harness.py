@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import sim.build
+import sim.model_cache
 from eftrain.devices import DeviceError
 from eftrain.devices.sim import SimDevice
 from eftrain_hdl.config import CoreConfig
@@ -370,10 +371,10 @@ class TestCache:
 
     def test_lock(self, cache):
         lines, order = [], []
-        with sim.build._locked(cache, "name", None):
+        with sim.model_cache.locked(cache, "name", None):
 
             def enter():
-                with sim.build._locked(cache, "name", lines.append):
+                with sim.model_cache.locked(cache, "name", lines.append):
                     order.append("second")
 
             thread = threading.Thread(target=enter)
@@ -449,14 +450,14 @@ class TestCache:
         for name, age in (("building-killed", 1e9), ("building-now", time.time())):
             (tmp_path / name).mkdir()
             os.utime(tmp_path / name, (age, age))
-        sim.build._delete_oldest(tmp_path)
+        sim.model_cache.delete_oldest(tmp_path)
         assert [path.name for path in tmp_path.glob("building-*")] == ["building-now"]
         assert sorted(int(path.stem) for path in tmp_path.glob("*.so")) == list(range(24))
 
     def test_folder(self, tmp_path, monkeypatch):
         monkeypatch.setenv("EFTRAIN_CACHE", str(tmp_path))
-        assert sim.build.cache_folder() == tmp_path
+        assert sim.model_cache.cache_folder() == tmp_path
         monkeypatch.delenv("EFTRAIN_CACHE")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setattr(sim.build, "_HERE", tmp_path / "site-packages" / "sim")
-        assert sim.build.cache_folder() == tmp_path / "eftrain" / "models"
+        monkeypatch.setattr(sim.model_cache, "_HERE", tmp_path / "site-packages" / "sim")
+        assert sim.model_cache.cache_folder() == tmp_path / "eftrain" / "models"
