@@ -123,3 +123,34 @@ class CoreConfig:
     @property
     def name(self):
         return f"eftrain_{self.array}_{self.format}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemConfig:
+    """A core with its memory and the line to its host: all of a board that hangs on a serial port.
+
+    Parameters
+    ----------
+    core : CoreConfig
+    clock_hz : int
+        Clock of everything.
+    baud : int
+        Of the serial line, 8 bits without parity.
+    sdram : str
+        Key of ``eftrain_hdl.sdram.PARTS``.
+    memory_base : int
+        Address of the SDRAM's first byte.
+    build : int
+        What the BUILD register reads as.
+    """
+
+    core: CoreConfig
+    clock_hz: int = 50_000_000
+    baud: int = 3_000_000
+    sdram: str = "IS42S16160G-7"
+    memory_base: int = 0x1000_0000
+    build: int = 0
+
+    @property
+    def name(self):
+        return f"{self.core.name}_system"
