@@ -15,7 +15,7 @@ from eftrain_hdl.config import CoreConfig
 
 from .checks import check_count, check_labels, check_pictures
 from .data.digits import BASE_WEIGHTS, new_user
-from .devices.sim import MEMORY_BASE, MEMORY_SIZE, SimDevice
+from .devices.open import Target, resolve
 from .errors import UserError
 from .graph import Conv2d, Graph, Linear
 from .history import History
@@ -33,10 +33,13 @@ class Settings:
 
     Parameters
     ----------
-    array, format : str
-        Size and operand format of the array, for example ``"8x8"`` and ``"fp32"``.
+    array, format : str, optional
+        Size and operand format of the array, for example ``"8x8"`` and ``"fp32"``; what the device
+        has, if they are not given.
     device : str
-        A key of ``DEVICES``.
+        See ``devices.open``.
+    samples : int, optional
+        Use only so many pictures of each set, the first ones.
     epochs, batch_size : int
     learning_rate, momentum : float
         Chosen so that two epochs are enough on the digits, and so that rounding does not grow
@@ -51,9 +54,10 @@ class Settings:
         Where to start, instead of the base network's weights.
     """
 
-    array: str = "8x8"
-    format: str = "fp32"
+    array: str | None = None
+    format: str | None = None
     device: str = "sim"
+    samples: int | None = None
     epochs: int = 2
     batch_size: int = 16
     learning_rate: float = 0.05
@@ -71,6 +75,7 @@ class Task:
     Attributes
     ----------
     settings : Settings
+    target : Target
     config : CoreConfig
     graph : Graph
         With the weights to start from.
@@ -80,6 +85,7 @@ class Task:
     """
 
     settings: Settings
+    target: Target
     config: CoreConfig
     graph: Graph
     optimizer: SGD
@@ -111,17 +117,6 @@ class Result:
     trainer: Trainer
 
 
-def _open_sim(config, on_status):
-    return SimDevice(config, on_status=on_status)
-
-
-DEVICES = {"sim": _open_sim}
-"""Name to function of (config, on_status) that opens the device."""
-
-MEMORIES = {"sim": (MEMORY_BASE, MEMORY_SIZE)}
-"""Name to (first address, bytes) of the memory, for devices that have the same every time."""
-
-
 def prepare(settings):
     """Check settings and data, and read the files they name; writes nothing.
 
@@ -130,17 +125,12 @@ def prepare(settings):
     UserError
         If anything of it is wrong or does not fit together.
     """
-    if settings.device not in DEVICES:
-        raise UserError(
-            f"Device {settings.device!r} is unknown; choose one of {', '.join(DEVICES)}."
-        )
-    try:
-        config = CoreConfig.parse(settings.array, settings.format)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    target = resolve(settings.device)
     optimizer = SGD(lr=settings.learning_rate, momentum=settings.momentum)
     check_count(settings.epochs, "epochs")
     check_count(settings.batch_size, "batch_size")
+    if settings.samples is not None:
+        check_count(settings.samples, "samples")
     if settings.seed < 0:
         raise UserError(f"seed is {settings.seed}; give an integer of 0 or more.")
     layers = digits().layers
@@ -153,21 +143,24 @@ def prepare(settings):
     checked = {}
     for suffix, (x, y) in sets.items():
         x = check_pictures(x, graph.input_shape, f"x{suffix}")
-        checked[suffix] = x, check_labels(y, len(x), graph.classes, f"y{suffix}")
-    task = Task(settings, config, graph, optimizer, checked[""], checked["_test"])
+        y = check_labels(y, len(x), graph.classes, f"y{suffix}")
+        checked[suffix] = x[: settings.samples], y[: settings.samples]
+    # Last, because a board must be asked for it.
+    config = target.config(settings.array, settings.format)
+    task = Task(settings, target, config, graph, optimizer, checked[""], checked["_test"])
     _check_plan(task)
     return task
 
 
 def _check_plan(task):
     """Raise ``UserError`` if the run does not fit the device, which may take minutes to open."""
-    settings = task.settings
-    if settings.device in MEMORIES:
+    settings, memory = task.settings, task.target.memory
+    if memory:
         sections = fit_sections(
             settings.epochs, settings.batch_size, len(task.train[0]), len(task.test[0])
         )
         schedule = Schedule(task.graph, task.config, task.optimizer)
-        Job(schedule, list(sections.values()), *MEMORIES[settings.device])
+        Job(schedule, list(sections.values()), *memory)
 
 
 def personalize(task, *, open_device=None, on_status=None, on_step=None):
@@ -177,7 +170,7 @@ def personalize(task, *, open_device=None, on_status=None, on_step=None):
     ----------
     task : Task
     open_device : callable, optional
-        Instead of the entry of ``DEVICES``.
+        Instead of the target's.
     on_status : callable, optional
         Called with a line of text as each step of building the device begins.
     on_step : callable, optional
@@ -195,7 +188,7 @@ def personalize(task, *, open_device=None, on_status=None, on_step=None):
         If the network or data do not fit the device.
     """
     settings = task.settings
-    open_device = open_device or DEVICES[settings.device]
+    open_device = open_device or task.target.open
     with closing(open_device(task.config, on_status)) as device:
         trainer = Trainer(task.graph, device, task.optimizer, seed=settings.seed)
         history = trainer.fit(

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import eftrain.personalize
 from eftrain import cli, report
 from eftrain.devices import DeviceError
 from eftrain.graph import Flatten, Linear
@@ -29,13 +28,13 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def no_device(monkeypatch):
+def no_device(sim_opens):
     """Fails the test if the command gets as far as opening a device."""
 
     def never(config, on_status):
         raise AssertionError("a device was opened")
 
-    monkeypatch.setitem(eftrain.personalize.DEVICES, "sim", never)
+    sim_opens(never)
 
 
 def files(folder):
@@ -198,19 +197,19 @@ def test_missing_compiler(capsys, monkeypatch, empty_folder):
     assert "C++ compiler" in sentence and "install" in sentence
 
 
-def test_device_that_fails(capsys, monkeypatch):
+def test_device_that_fails(capsys, sim_opens):
     def broken(config, on_status):
         raise DeviceError("The device does not answer.")
 
-    monkeypatch.setitem(eftrain.personalize.DEVICES, "sim", broken)
+    sim_opens(broken)
     assert refused(capsys, code=1) == "The device does not answer."
 
 
-def test_interrupt(capsys, monkeypatch):
+def test_interrupt(capsys, sim_opens):
     def interrupted(config, on_status):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(eftrain.personalize.DEVICES, "sim", interrupted)
+    sim_opens(interrupted)
     assert "no results were written" in refused(capsys, code=130)
 
 

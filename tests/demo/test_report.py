@@ -9,7 +9,6 @@ import pytest
 from isa_interpreter import InterpretedDevice
 from rich.console import Console
 
-import eftrain.personalize
 from eftrain import cli, report
 from eftrain.display import Display
 from eftrain.history import Step
@@ -21,14 +20,10 @@ FILES = ["curve.png", "history.csv", "personalised.safetensors", "result.json"]
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, sim_opens):
     """Runs ``eftrain personalize`` on a few of the digits; returns the exit code."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(
-        eftrain.personalize.DEVICES,
-        "sim",
-        lambda config, on_status: on_status("Building.") or InterpretedDevice(config),
-    )
+    sim_opens(lambda config, on_status: on_status("Building.") or InterpretedDevice(config))
     task = prepare(Settings())
     (x, y), (x_test, y_test) = task.train, task.test
     np.savez("few.npz", x=x[:10, 0], y=y[:10], x_test=x_test[:6], y_test=y_test[:6])

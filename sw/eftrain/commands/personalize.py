@@ -6,19 +6,27 @@ from typing import Annotated
 import typer
 
 from .. import report
+from ..devices.open import NAMES
 from ..display import Display
 from ..personalize import Settings, personalize, prepare
-from .options import Array, Format
 
 DEFAULTS = Settings()
 
 
 def command(
-    array: Array = DEFAULTS.array,
-    format: Format = DEFAULTS.format,
+    array: Annotated[
+        str | None,
+        typer.Option(help="Array size; by default the device's, or 8x8.", metavar="ROWSxLANES"),
+    ] = DEFAULTS.array,
+    format: Annotated[
+        str | None, typer.Option(help="Number format: fp32 or bf16; by default the device's.")
+    ] = DEFAULTS.format,
     device: Annotated[
-        str, typer.Option(help="Device: sim, the simulated gateware.")
+        str, typer.Option(help=f"Where to run: {', '.join(NAMES)}.", metavar="DEVICE")
     ] = DEFAULTS.device,
+    samples: Annotated[
+        int | None, typer.Option(help="Use only so many pictures of each set.", metavar="N")
+    ] = DEFAULTS.samples,
     epochs: Annotated[int, typer.Option(help="Times each picture is used.")] = DEFAULTS.epochs,
     batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = DEFAULTS.batch_size,
     learning_rate: Annotated[
@@ -44,9 +52,9 @@ def command(
 ):
     """Adapt the bundled digit classifier to a new user's handwriting, on the device."""
     settings = Settings(
-        array=array, format=format, device=device, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, momentum=momentum, seed=seed, data=data, weights=weights,
-        output=output,
+        array=array, format=format, device=device, samples=samples, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate, momentum=momentum, seed=seed,
+        data=data, weights=weights, output=output,
     )  # fmt: skip
     report.check_output(settings.output)
     task = prepare(settings)

@@ -18,7 +18,6 @@ from eftrain_hdl.config import CoreConfig
 
 from ..boards import BOARDS, find
 from ..errors import UserError
-from .base import DeviceError
 
 __all__ = ["NAMES", "Target", "resolve"]
 
@@ -132,7 +131,7 @@ NAMES = (*TARGETS, f"{SERIAL}PORT")
 
 
 def resolve(name):
-    """The :class:`Target` of this name; ``UserError`` that lists the known ones if there is none."""
+    """The :class:`Target` of this name; ``UserError`` that lists all if there is none."""
     if name.startswith(SERIAL):
         port = name.removeprefix(SERIAL)
         if not port:

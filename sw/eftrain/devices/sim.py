@@ -7,11 +7,9 @@ import numpy as np
 from eftrain_hdl.config import CoreConfig
 
 from .base import Device, DeviceError
+from .open import MEMORY_BASE, MEMORY_SIZE
 
 __all__ = ["MEMORY_BASE", "MEMORY_SIZE", "SimDevice"]
-
-MEMORY_BASE, MEMORY_SIZE = 0x1000_0000, 64 << 20
-"""Memory of a ``SimDevice`` that is not told otherwise."""
 
 _ABI_VERSION = 1
 _PORTS = ("stationary", "stream", "side", "write")
