@@ -136,8 +136,9 @@ class SystemConfig:
         Clock of everything.
     baud : int
         Of the serial line, 8 bits without parity.
-    sdram : str
-        Key of ``eftrain_hdl.sdram.PARTS``.
+    capture : int
+        When read words are taken from the SDRAM, see ``SdramController``; -1 for one whose clock is
+        inverted.
     memory_base : int
         Address of the SDRAM's first byte.
     build : int
@@ -147,7 +148,7 @@ class SystemConfig:
     core: CoreConfig
     clock_hz: int = 50_000_000
     baud: int = 3_000_000
-    sdram: str = "IS42S16160G-7"
+    capture: int = -1
     memory_base: int = 0x1000_0000
     build: int = 0
 

@@ -96,10 +96,10 @@ class Core(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = sync = ClockDomain()
+        m.domains.sync = sync = ClockDomain(local=True)
         m.submodules.ports = self._flat
         # The reset goes through a register: it reaches every register of the core.
-        m.domains.unreset = unreset = ClockDomain(reset_less=True)
+        m.domains.unreset = unreset = ClockDomain(reset_less=True, local=True)
         reset = Signal(init=1)
         m.d.unreset += reset.eq(~self.aresetn)
         m.d.comb += [unreset.clk.eq(self.aclk), sync.clk.eq(self.aclk), sync.rst.eq(reset)]

@@ -18,13 +18,13 @@ __all__ = ["generate", "main"]
 
 
 def generate(config):
-    """Verilog text of the core of this configuration; the top module is called ``config.name``.
+    """Verilog text of a design; the top module is called ``config.name``.
 
     The same sources and configuration always give the same text.
 
     Parameters
     ----------
-    config : CoreConfig
+    config : CoreConfig or SystemConfig
 
     Returns
     -------
@@ -35,10 +35,13 @@ def generate(config):
     # Imported late: only this function needs Amaranth.
     from amaranth.back import verilog
 
-    from .core import Core
+    if isinstance(config, CoreConfig):
+        from .core import Core as Design
+    else:
+        from .system import FlatSerialSystem as Design
 
     text = verilog.convert(
-        Core(config), name=config.name, strip_internal_attrs=True, emit_src=False
+        Design(config), name=config.name, strip_internal_attrs=True, emit_src=False
     )
     return with_shared_modules(with_memory_loops(without_field_aliases(text)))
 

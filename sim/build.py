@@ -138,8 +138,11 @@ def build_model(config, *, on_status=None):
         If Verilator or the compiler fails.
     """
     verilog = cached_verilog(config, on_status=on_status)
-    harness = CORE if isinstance(config, CoreConfig) else BOARD
-    return build_shared_object(verilog, config.name, harness, on_status=on_status)
+    if isinstance(config, CoreConfig):
+        return build_shared_object(verilog, config.name, on_status=on_status)
+    # What board_bench.sv must know of the design.
+    defines = f"`define DESIGN {config.name}\n`define CLOCK_PS {10**12 // config.clock_hz}\n"
+    return build_shared_object(defines + verilog, config.name, BOARD, on_status=on_status)
 
 
 def cached_verilog(config, *, on_status=None):
@@ -237,7 +240,7 @@ def _build_in(folder, cache, verilog, top, harness, compiler, on_status):
     with verilator_environment() as root:
         around = [str(_HERE / name) for name in harness.around]
         command = ["verilator", *_VERILATOR_FLAGS, "--prefix", "Vcore", "--Mdir", str(generated)]
-        command += ["--top-module", harness.top or top, f"-DDESIGN={top}", str(source), *around]
+        command += ["--top-module", harness.top or top, str(source), *around]
         _run(command, f"Verilator does not accept {top}")
         include = root / "include"
 

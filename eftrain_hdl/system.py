@@ -1,0 +1,137 @@
+"""A whole system on a chip whose host is at the other end of a serial line.
+
+```
+ rx, tx ─ bridge ─┬─ registers ─► core
+                  └─ memory ────┐  │ stationary, stream, side, write
+                                ▼  ▼
+                             arbiters ─► SDRAM controller ─► pins
+```
+"""
+
+from amaranth.hdl import ClockSignal, Module, ResetInserter, ResetSignal, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
+
+from .bridge import SerialBridge
+from .core import Core
+from .memory.axi import AxiLiteSignature, AxiReadSignature, AxiWriteSignature, FlatPorts
+from .memory.axi_arbiter import AxiReadArbiter, AxiWriteArbiter
+from .sdram import ULX3S_PART, SdramController, SdramPins
+
+__all__ = ["FlatSerialSystem", "SerialSystem"]
+
+
+class _CoreBuses(wiring.Component):
+    """A core whose flat ports are buses again, in the domain ``sync``."""
+
+    def __init__(self, config):
+        self._core = Core(config)
+        self._buses = {"ctrl": ("s_axi_ctrl", In(AxiLiteSignature(12)))}
+        read = AxiReadSignature(config.address_bits, config.data_bits, config.id_bits)
+        write = AxiWriteSignature(config.address_bits, config.data_bits, config.id_bits)
+        for name in ("stationary", "stream", "side"):
+            self._buses[name] = f"m_axi_{name}", Out(read)
+        self._buses["write"] = "m_axi_write", Out(write)
+        buses = {name: member for name, (_, member) in self._buses.items()}
+        super().__init__({**buses, "reset": In(1), "irq": Out(1), "build": In(32)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.core = core = self._core
+        m.d.comb += [
+            core.aclk.eq(ClockSignal()),
+            core.aresetn.eq(~(ResetSignal() | self.reset)),
+            core.build.eq(self.build),
+            self.irq.eq(core.irq),
+        ]
+        for name, (prefix, _) in self._buses.items():
+            bus = getattr(self, name)
+            for signal, port in bus.signature.members.items():
+                flat, mine = getattr(core, f"{prefix}_{signal}"), getattr(bus, signal)
+                if port.flow is Out:
+                    m.d.comb += mine.eq(flat)
+                else:
+                    m.d.comb += flat.eq(mine)
+        return m
+
+
+class SerialSystem(wiring.Component):
+    """Core, memory controller and serial bridge, all in the domain ``sync``.
+
+    The bridge's RESET resets everything behind it. Memory keeps what it holds: its controller is
+    back long before a row must be refreshed.
+
+    Parameters
+    ----------
+    config : SystemConfig
+
+    Members
+    -------
+    rx, tx : In(1), Out(1)
+        The serial line, idle high.
+    sdram : Out(SdramPins())
+    irq : Out(1)
+        The core's interrupt.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__(
+            {"rx": In(1, init=1), "tx": Out(1, init=1), "sdram": Out(SdramPins()), "irq": Out(1)}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, id_bits = self.config, self.config.core.id_bits
+        m.submodules.bridge = bridge = SerialBridge(
+            clock_hz=config.clock_hz,
+            baud=config.baud,
+            memory_base=config.memory_base,
+            memory_size=ULX3S_PART.size,
+            id_bits=id_bits,
+        )
+        # Through a register, because it reaches every other one.
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(bridge.core_reset)
+        m.submodules.core = core = _CoreBuses(config.core)
+        readers = [core.stationary, core.stream, core.side, bridge.read]
+        writers = [core.write, bridge.write]
+        widths = {"id_bits": id_bits, "bus_id_bits": id_bits + ceil_log2(len(readers))}
+        read_arbiter = AxiReadArbiter(len(readers), **widths)
+        write_arbiter = AxiWriteArbiter(len(writers), **widths)
+        memory = SdramController(
+            ULX3S_PART,
+            config.clock_hz,
+            base=config.memory_base,
+            id_bits=widths["bus_id_bits"],
+            capture=config.capture,
+        )
+        m.submodules.read_arbiter = ResetInserter(reset)(read_arbiter)
+        m.submodules.write_arbiter = ResetInserter(reset)(write_arbiter)
+        m.submodules.memory = ResetInserter(reset)(memory)
+
+        arbiters = ((readers, read_arbiter), (writers, write_arbiter))
+        for masters, arbiter in arbiters:
+            for master, port in zip(masters, arbiter.ports, strict=True):
+                connect(m, master, port)
+        connect(m, read_arbiter.bus, memory.read)
+        connect(m, write_arbiter.bus, memory.write)
+        connect(m, bridge.ctrl, core.ctrl)
+        connect(m, memory.pins, flipped(self.sdram))
+        m.d.comb += [
+            core.reset.eq(reset),
+            core.build.eq(config.build),
+            bridge.rx.eq(self.rx),
+            self.tx.eq(bridge.tx),
+            bridge.irq.eq(core.irq),
+            self.irq.eq(core.irq),
+        ]
+        return m
+
+
+class FlatSerialSystem(FlatPorts):
+    """:class:`SerialSystem` with plain port names: ``sdram_cke`` and so on, for Verilog."""
+
+    def __init__(self, config):
+        super().__init__(SerialSystem(config))
