@@ -6,6 +6,8 @@ VENV    ?= .venv
 WORKERS ?= 2
 # Extra arguments, for example: make demo ARGS="--array 4x4 --format bf16"
 ARGS    ?=
+# Of `make bitstream` and `make vivado-project`.
+BOARD   ?= ulx3s
 
 # What `make bench-rtl` runs of VGG-16, and the cores of `make resources`.
 RTL_LAYERS := conv1_1,conv1_2,conv2_1,conv3_2,conv4_2,conv5_1
@@ -17,10 +19,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 PINS := pyproject.toml requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint verilog bitstream bench bench-rtl profile resources docs clean
+.PHONY: help setup demo test lint verilog bitstream vivado-project ip board-resources bench \
+  bench-rtl profile resources docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.demo ## Make .venv with what the demo needs (pinned versions)
 
@@ -36,8 +39,14 @@ lint: $(VENV)/.dev ## Check style and likely mistakes
 verilog: $(VENV)/.demo ## Write the gateware as Verilog to build/verilog/
 	$(BIN)/python -m eftrain_hdl.verilog $(ARGS)
 
-bitstream: ## Build an FPGA bitstream (not there yet)
-	@echo "There is no bitstream flow yet: 'make verilog' writes the core for your own project." >&2; exit 1
+bitstream: $(VENV)/.boards ## Build a bitstream: make bitstream BOARD=ulx3s (or zcu102, pynq-z1)
+	@$(BIN)/eftrain bitstream $(BOARD) $(ARGS)
+
+vivado-project: $(VENV)/.boards ## Write the Vivado project of a Zynq board: make vivado-project BOARD=zcu102
+	@$(BIN)/eftrain bitstream $(BOARD) --project-only $(ARGS)
+
+ip: $(VENV)/.boards ## Package the core as IP-XACT for your own block design
+	@$(BIN)/python -m platforms.ip_core $(ARGS)
 
 bench: $(VENV)/.demo ## Predict training rates; renew build/bench/ and docs/performance.md
 	@$(BIN)/eftrain bench $(ARGS)
@@ -83,6 +92,11 @@ $(VENV)/.test: $(VENV)/.demo
 $(VENV)/.resources: $(VENV)/.demo
 	@echo "Adding what synthesis needs ..."
 	$(PIP) --no-build-isolation -e '.[demo,resources]'
+	@touch $@
+
+$(VENV)/.boards: $(VENV)/.demo
+	@echo "Adding what bitstreams need ..."
+	$(PIP) --no-build-isolation -e '.[demo,boards]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

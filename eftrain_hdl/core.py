@@ -9,11 +9,25 @@ from .engine import Engine
 from .memory.axi import AxiLiteSignature, AxiReadSignature, AxiWriteSignature, FlatPorts
 from .memory.register_slice import AxiReadSlice, AxiWriteSlice
 
-__all__ = ["Core"]
+__all__ = ["BusCore", "Core"]
 
 
-class _Ports(wiring.Component):
-    """Control and engine behind four AXI4 masters and an AXI4-Lite slave."""
+class BusCore(wiring.Component):
+    """The accelerator in the domain ``sync``, for Amaranth systems that hold it.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    ctrl : In(AxiLiteSignature(12))
+    stationary, stream, side : Out(AxiReadSignature(32, 128, config.id_bits))
+    write : Out(AxiWriteSignature(32, 128, config.id_bits))
+    irq : Out(1)
+    build : In(32)
+        What the BUILD register reads as; constant.
+    """
 
     def __init__(self, config):
         self.config = config
@@ -91,15 +105,15 @@ class Core(wiring.Component):
     def __init__(self, config):
         self.config = config
         prefixes = {n: f"m_axi_{n}" for n in ("stationary", "stream", "side", "write")}
-        self._flat = FlatPorts(_Ports(config), prefixes={"ctrl": "s_axi_ctrl", **prefixes})
+        self._flat = FlatPorts(BusCore(config), prefixes={"ctrl": "s_axi_ctrl", **prefixes})
         super().__init__({"aclk": In(1), "aresetn": In(1), **self._flat.signature.members})
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = sync = ClockDomain(local=True)
+        m.domains.sync = sync = ClockDomain()
         m.submodules.ports = self._flat
         # The reset goes through a register: it reaches every register of the core.
-        m.domains.unreset = unreset = ClockDomain(reset_less=True, local=True)
+        m.domains.unreset = unreset = ClockDomain(reset_less=True)
         reset = Signal(init=1)
         m.d.unreset += reset.eq(~self.aresetn)
         m.d.comb += [unreset.clk.eq(self.aclk), sync.clk.eq(self.aclk), sync.rst.eq(reset)]

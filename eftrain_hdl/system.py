@@ -8,52 +8,18 @@
 ```
 """
 
-from amaranth.hdl import ClockSignal, Module, ResetInserter, ResetSignal, Signal
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from .bridge import SerialBridge
-from .core import Core
-from .memory.axi import AxiLiteSignature, AxiReadSignature, AxiWriteSignature, FlatPorts
+from .core import BusCore
+from .memory.axi import FlatPorts
 from .memory.axi_arbiter import AxiReadArbiter, AxiWriteArbiter
 from .sdram import ULX3S_PART, SdramController, SdramPins
 
 __all__ = ["FlatSerialSystem", "SerialSystem"]
-
-
-class _CoreBuses(wiring.Component):
-    """A core whose flat ports are buses again, in the domain ``sync``."""
-
-    def __init__(self, config):
-        self._core = Core(config)
-        self._buses = {"ctrl": ("s_axi_ctrl", In(AxiLiteSignature(12)))}
-        read = AxiReadSignature(config.address_bits, config.data_bits, config.id_bits)
-        write = AxiWriteSignature(config.address_bits, config.data_bits, config.id_bits)
-        for name in ("stationary", "stream", "side"):
-            self._buses[name] = f"m_axi_{name}", Out(read)
-        self._buses["write"] = "m_axi_write", Out(write)
-        buses = {name: member for name, (_, member) in self._buses.items()}
-        super().__init__({**buses, "reset": In(1), "irq": Out(1), "build": In(32)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.core = core = self._core
-        m.d.comb += [
-            core.aclk.eq(ClockSignal()),
-            core.aresetn.eq(~(ResetSignal() | self.reset)),
-            core.build.eq(self.build),
-            self.irq.eq(core.irq),
-        ]
-        for name, (prefix, _) in self._buses.items():
-            bus = getattr(self, name)
-            for signal, port in bus.signature.members.items():
-                flat, mine = getattr(core, f"{prefix}_{signal}"), getattr(bus, signal)
-                if port.flow is Out:
-                    m.d.comb += mine.eq(flat)
-                else:
-                    m.d.comb += flat.eq(mine)
-        return m
 
 
 class SerialSystem(wiring.Component):
@@ -94,7 +60,8 @@ class SerialSystem(wiring.Component):
         # Through a register, because it reaches every other one.
         reset = Signal(init=1)
         m.d.sync += reset.eq(bridge.core_reset)
-        m.submodules.core = core = _CoreBuses(config.core)
+        core = BusCore(config.core)
+        m.submodules.core = ResetInserter(reset)(core)
         readers = [core.stationary, core.stream, core.side, bridge.read]
         writers = [core.write, bridge.write]
         widths = {"id_bits": id_bits, "bus_id_bits": id_bits + ceil_log2(len(readers))}
@@ -120,7 +87,6 @@ class SerialSystem(wiring.Component):
         connect(m, bridge.ctrl, core.ctrl)
         connect(m, memory.pins, flipped(self.sdram))
         m.d.comb += [
-            core.reset.eq(reset),
             core.build.eq(config.build),
             bridge.rx.eq(self.rx),
             self.tx.eq(bridge.tx),

@@ -44,7 +44,9 @@ module sdram_model #(
     output logic [15:0] dq_o,   // to the controller
     output logic [31:0] violations,
     output logic [7:0]  first_violation,
-    output logic [31:0] refreshes
+    output logic [7:0]  last_violation,
+    output logic [31:0] refreshes,
+    output logic [31:0] bursts  // reads and writes
 );
     localparam int ROWS = 1 << ROW_BITS;
 
@@ -110,7 +112,8 @@ module sdram_model #(
     logic [ROW_BITS-1:0] read_row;
     logic [COLUMN_BITS-1:0] read_column;
     longint read_from = NEVER;             // edge at which the first word is sampled
-    longint burst_end = NEVER;             // last edge of the column command's burst
+    longint burst_end = NEVER;             // edge before the next command may cut the burst off
+    logic [1:0] burst_bank;
     longint read_end [2] = '{2{NEVER}};    // edges at which the last words of two reads are sampled
     longint read_begin [2] = '{2{NEVER}};
     logic [1:0] dqm_before;
@@ -118,13 +121,16 @@ module sdram_model #(
     initial begin
         violations = 0;
         first_violation = 0;
+        last_violation = 0;
         refreshes = 0;
+        bursts = 0;
         dq_o = 16'hdead;
         for (int i = 0; i < ROWS; i++) row_refreshed_at[i] = 0;
     end
 
     function automatic void report(input byte unsigned code, input string what);
         if (violations == 0) first_violation = code;
+        last_violation = code;
         violations = violations + 1;
         if (violations <= 20)
             $display("sdram_model: violation %0d at edge %0d: %s", code, now, what);
@@ -151,7 +157,7 @@ module sdram_model #(
         if (is_open[bank]) begin
             if (sooner(active_at[bank], T_RAS_PS)) report(T_RAS, "tRAS");
             if (sooner(written_at[bank], T_WR_PS)) report(T_WR, "tWR");
-            if (now <= burst_end && (write_left != 0 ? write_bank : read_bank) == 2'(bank))
+            if (now <= burst_end && burst_bank == 2'(bank))
                 report(UNSUPPORTED, "precharge cuts a burst short");
             precharge_at[bank] = now;
         end
@@ -178,6 +184,8 @@ module sdram_model #(
                     report(UNSUPPORTED, "mode register");
                 if (CLOCK_PS < (a[6:4] == 2 ? T_CK2_PS : T_CK3_PS))
                     report(T_CK, "clock too fast for the CAS latency");
+                // From here on contents count.
+                if (!mode_set) for (int i = 0; i < ROWS; i++) row_refreshed_at[i] = now;
                 mode_set = 1;
                 mode_at = now;
             end
@@ -221,6 +229,8 @@ module sdram_model #(
                 if (a[10]) report(UNSUPPORTED, "auto precharge");
                 if (now <= burst_end) report(UNSUPPORTED, "access cuts a burst short");
                 burst_end = now + 7;
+                burst_bank = ba;
+                bursts = bursts + 1;
                 if (command == CMD_READ) begin
                     read_begin[0] = read_begin[1];
                     read_end[0] = read_end[1];
@@ -287,7 +297,6 @@ module sdram_model #(
         if (!mode_set) begin
             debt_from = now;
             counted_refreshes = longint'(refreshes);
-            row_refreshed_at[next_row] = now;
         end else begin
             if ((now - row_refreshed_at[next_row]) * longint'(CLOCK_PS) > longint'(T_REF_NS) * 1000) begin
                 if (!age_reported) report(T_REF, "a row was not refreshed in time");

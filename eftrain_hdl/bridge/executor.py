@@ -19,7 +19,7 @@ from .framing import FrameItem, FramerByte
 from .memory_port import MAX_BEATS, MemoryPort
 from .register_port import ADDRESS_BITS, RegisterPort
 from .reply import ReplyLayout, ReplySender
-from .request import RequestReceiver
+from .request import BUFFER_WORDS, RequestReceiver
 
 __all__ = ["Executor"]
 
@@ -76,7 +76,8 @@ class Executor(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.receiver = receiver = RequestReceiver()
-        m.submodules.sender = sender = ReplySender()
+        hello = [self._hello.get(name, 0) for name in HELLO_FIELDS]
+        m.submodules.sender = sender = ReplySender(upper_words=hello)
         registers, memory = RegisterPort(), MemoryPort(id_bits=self._id_bits)
         m.submodules.registers = ResetInserter(self.core_reset)(registers)
         m.submodules.memory = ResetInserter(self.core_reset)(memory)
@@ -145,6 +146,7 @@ class Executor(wiring.Component):
                 m.d.sync += [
                     reply.seq.eq(request.seq),
                     reply.op.eq(request.op | REPLY),
+                    reply.upper.eq(0),
                     known.eq(request.op != Op.HELLO),
                     timer.eq(self._timeout_cycles),
                 ]
@@ -170,15 +172,9 @@ class Executor(wiring.Component):
                         m.next = "RESET"
 
             with m.State("HELLO"):
-                index = Signal(range(len(HELLO_FIELDS)))
-                m.d.sync += index.eq(index + 1)
-                with m.Switch(index):
-                    for position, name in enumerate(HELLO_FIELDS):
-                        with m.Case(position):
-                            put_word(self._hello.get(name, request.address), position)
-                with m.If(index == len(HELLO_FIELDS) - 1):
-                    m.d.sync += index.eq(0)
-                    finish(Status.OKAY, 4 * len(HELLO_FIELDS))
+                put_word(request.address, BUFFER_WORDS + HELLO_FIELDS.index("nonce"))
+                m.d.sync += reply.upper.eq(1)
+                finish(Status.OKAY, 4 * len(HELLO_FIELDS))
 
             with m.State("REGISTER"):
                 m.d.comb += registers.i.valid.eq(1)

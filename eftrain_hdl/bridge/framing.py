@@ -115,7 +115,7 @@ class Framer(wiring.Component):
     """Puts frames around bytes.
 
     *Latency*: the first flag is offered the cycle in which the first byte is there.
-    *Throughput*: a byte a cycle, two for an escaped one. *Backpressure*: that of the line.
+    *Throughput*: a byte every two cycles, three for an escaped one. *Backpressure*: that of the line.
 
     Members
     -------
@@ -123,13 +123,10 @@ class Framer(wiring.Component):
         Bytes of frames, at least one each.
     o : Out(stream.Signature(8))
         Bytes for the line.
-    busy : Out(1)
-        A frame has begun and is not all handed on.
     """
 
     i: In(stream.Signature(FramerByte()))
     o: Out(stream.Signature(8))
-    busy: Out(1)
 
     def elaborate(self, platform):
         m = Module()
@@ -139,40 +136,48 @@ class Framer(wiring.Component):
         taken = Signal()
         special = (byte == Framing.FLAG) | (byte == Framing.ESCAPE)
 
-        def send_byte(valid):
-            m.d.comb += self.o.valid.eq(valid)
+        def send_byte():
+            m.d.comb += self.o.valid.eq(1)
             with m.If(special & ~escaped):
                 m.d.comb += self.o.payload.eq(Framing.ESCAPE)
-                with m.If(valid & self.o.ready):
+                with m.If(self.o.ready):
                     m.d.sync += escaped.eq(1)
             with m.Else():
                 m.d.comb += [
                     self.o.payload.eq(byte ^ Mux(escaped, int(Framing.FLIP), 0)),
-                    taken.eq(valid & self.o.ready),
+                    taken.eq(self.o.ready),
                 ]
                 with m.If(taken):
                     m.d.sync += escaped.eq(0)
 
+        last = Signal()
         count = Signal(range(FCS_BYTES))
-        with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.o.payload.eq(Framing.FLAG), self.o.valid.eq(self.i.valid)]
                 with m.If(self.i.valid & self.o.ready):
-                    m.next = "BYTES"
-            with m.State("BYTES"):
-                m.d.comb += [byte.eq(self.i.p.data), self.i.ready.eq(taken)]
-                send_byte(self.i.valid)
+                    m.next = "TAKE"
+            with m.State("TAKE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [byte.eq(self.i.p.data), last.eq(self.i.p.last)]
+                with m.If(self.i.valid):
+                    m.next = "BYTE"
+            with m.State("BYTE"):
+                send_byte()
                 with m.If(taken):
                     m.d.sync += crc.eq(crc32_next(crc, byte))
-                    with m.If(self.i.p.last):
-                        m.next = "CRC"
+                    m.next = "TAKE"
+                    with m.If(last):
+                        m.next = "TAKE CRC"
+            with m.State("TAKE CRC"):
+                # After four bytes the state is all ones again, its initial value.
+                m.d.sync += [byte.eq(~crc[:8]), crc.eq(Cat(crc[8:], Const(0xFF, 8)))]
+                m.next = "CRC"
             with m.State("CRC"):
-                m.d.comb += byte.eq(~crc[:8])
-                send_byte(Const(1, 1))
+                send_byte()
                 with m.If(taken):
-                    # After four bytes the state is all ones again, its initial value.
-                    m.d.sync += [crc.eq(Cat(crc[8:], Const(0xFF, 8))), count.eq(count + 1)]
+                    m.d.sync += count.eq(count + 1)
+                    m.next = "TAKE CRC"
                     with m.If(count == FCS_BYTES - 1):
                         m.next = "FLAG"
             with m.State("FLAG"):

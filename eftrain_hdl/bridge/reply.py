@@ -1,6 +1,6 @@
 """Sends replies: header from the bridge, payload from a buffer that keeps it for repeats."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -9,7 +9,10 @@ from ..serial_protocol import MAX_PAYLOAD, REPLY_HEADER_BYTES
 from .framing import FramerByte
 from .request import BUFFER_WORDS
 
-__all__ = ["ReplyLayout", "ReplySender"]
+__all__ = ["REPLY_WORDS", "ReplyLayout", "ReplySender"]
+
+REPLY_WORDS = 2 * BUFFER_WORDS
+"""A block RAM has room for a second buffer, whose contents are given at configuration."""
 
 
 class ReplyLayout(data.StructLayout):
@@ -20,10 +23,14 @@ class ReplyLayout(data.StructLayout):
     seq, op, status : unsigned(8)
     length : unsigned(11)
         Bytes of payload.
+    upper : unsigned(1)
+        The payload begins in the middle of the buffer, not at its start.
     """
 
     def __init__(self):
-        super().__init__({"seq": 8, "op": 8, "status": 8, "length": range(MAX_PAYLOAD + 1)})
+        super().__init__(
+            {"seq": 8, "op": 8, "status": 8, "length": range(MAX_PAYLOAD + 1), "upper": 1}
+        )
 
 
 class ReplySender(wiring.Component):
@@ -33,6 +40,11 @@ class ReplySender(wiring.Component):
     *Throughput*: a byte every two cycles. *Backpressure*: ``i.ready`` is low until the reply has
     been handed on; neither the buffer nor anything else that belongs to it may change until then.
 
+    Parameters
+    ----------
+    upper_words : iterable of int
+        What the upper half of the buffer holds at first.
+
     Members
     -------
     i : In(stream.Signature(ReplyLayout()))
@@ -40,7 +52,7 @@ class ReplySender(wiring.Component):
     o : Out(stream.Signature(FramerByte()))
         Its bytes.
     write_enable : In(1)
-    write_address : In(range(BUFFER_WORDS))
+    write_address : In(range(REPLY_WORDS))
     write_word : In(32)
         Fills the payload buffer, first byte lowest.
     """
@@ -48,23 +60,30 @@ class ReplySender(wiring.Component):
     i: In(stream.Signature(ReplyLayout()))
     o: Out(stream.Signature(FramerByte()))
     write_enable: In(1)
-    write_address: In(range(BUFFER_WORDS))
+    write_address: In(range(REPLY_WORDS))
     write_word: In(32)
+
+    def __init__(self, *, upper_words):
+        self._upper_words = list(upper_words)
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.buffer = buffer = Memory(shape=32, depth=BUFFER_WORDS, init=[])
+        init = [0] * BUFFER_WORDS + self._upper_words
+        m.submodules.buffer = buffer = Memory(shape=32, depth=REPLY_WORDS, init=init)
         write, read = buffer.write_port(), buffer.read_port()
         reply = Signal(ReplyLayout())
         header = Signal(range(REPLY_HEADER_BYTES))
+        # Of the payload; the word of the last byte is read before it is counted.
         sent = Signal(range(MAX_PAYLOAD + 1))
         m.d.comb += [
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_address),
             write.data.eq(self.write_word),
-            read.addr.eq(sent[2:]),
+            read.addr.eq(Cat(sent[2:-1], reply.upper)),
         ]
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += read.en.eq(fsm.ongoing("FETCH"))
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [header.eq(0), sent.eq(0), reply.eq(self.i.p)]
@@ -87,7 +106,6 @@ class ReplySender(wiring.Component):
                     with m.If(self.o.p.last):
                         m.next = "IDLE"
             with m.State("FETCH"):
-                m.d.comb += read.en.eq(1)
                 m.d.sync += sent.eq(sent + 1)
                 m.next = "PAYLOAD"
             with m.State("PAYLOAD"):

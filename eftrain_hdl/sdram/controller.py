@@ -10,6 +10,7 @@ from .burst_cursor import BEAT_BYTES_LOG2
 from .pins import SdramPins
 from .read_channel import ReadChannel
 from .sequencer import Sequencer
+from .timing import MAX_POSTPONED
 from .write_channel import WriteChannel
 
 __all__ = ["SdramController"]
@@ -67,11 +68,14 @@ class SdramController(wiring.Component):
         If a parameter is out of range, or the part is not made for so fast a clock.
     """
 
-    def __init__(self, part, clock_hz, *, id_bits=1, base=0, capture=0, max_postponed=8):
+    def __init__(self, part, clock_hz, *, id_bits=1, base=0, capture=0, max_postponed=MAX_POSTPONED):
         if not isinstance(capture, int) or not -1 <= capture <= 8:
             raise ValueError(f"capture must be an integer from -1 to 8, not {capture!r}.")
-        if not isinstance(max_postponed, int) or not 1 <= max_postponed <= 8:
-            raise ValueError(f"max_postponed must be an integer from 1 to 8, not {max_postponed!r}.")
+        if not isinstance(max_postponed, int) or not 1 <= max_postponed <= MAX_POSTPONED:
+            raise ValueError(
+                f"max_postponed must be an integer from 1 to {MAX_POSTPONED}, not "
+                f"{max_postponed!r}."
+            )
         if base % part.size or not 0 <= base <= (1 << 32) - part.size:
             raise ValueError(
                 f"base must be a 32-bit multiple of the memory's {part.size} bytes, not {base:#x}."

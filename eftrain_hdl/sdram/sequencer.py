@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .beat_scheduler import DirectedBeat
 from .pins import Command
-from .timing import BURST_WORDS
+from .timing import BURST_WORDS, MAX_POSTPONED
 
 __all__ = ["Sequencer"]
 
@@ -38,7 +38,7 @@ class Sequencer(wiring.Component):
     address_bits : :class:`int`
         Width of an address in beats.
     max_postponed : :class:`int`
-        At most 8.
+        At most :data:`MAX_POSTPONED`.
 
     Members
     -------
@@ -54,7 +54,7 @@ class Sequencer(wiring.Component):
         The memory has been initialised.
     """
 
-    def __init__(self, *, part, cycles, address_bits, max_postponed=8):
+    def __init__(self, *, part, cycles, address_bits, max_postponed=MAX_POSTPONED):
         if cycles.t_rrd > 4:
             raise ValueError(f"tRRD of {cycles.t_rrd} cycles is longer than rows are apart, 4.")
         self._part = part
@@ -204,14 +204,13 @@ class Sequencer(wiring.Component):
                 blocked = Array(lock != 0 for lock in locked)[bank]
                 with m.If(is_hit):
                     with m.If(~queued | column_now):
-                        self._queue(
-                            m,
-                            queued=(queued, 1),
-                            column=(queued_column, column),
-                            bank=(queued_bank, bank),
-                            write=(queued_write, write),
-                            refused=(queued_refused, refused),
-                        )
+                        m.d.sync += [
+                            queued.eq(1),
+                            queued_column.eq(column),
+                            queued_bank.eq(bank),
+                            queued_write.eq(write),
+                            queued_refused.eq(refused),
+                        ]
                         m.next = "IDLE"
                 with m.Elif(~is_open):
                     m.next = "ACTIVATE"
@@ -252,7 +251,3 @@ class Sequencer(wiring.Component):
                         m.d.comb += [command.eq(Command.MODE), address.eq(mode)]
                         m.d.sync += [wait.eq(cycles.t_mrd - 1), self.ready.eq(1)]
         return m
-
-    @staticmethod
-    def _queue(m, **pairs):
-        m.d.sync += [target.eq(value) for target, value in pairs.values()]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 __all__ = [
     "BURST_WORDS",
+    "MAX_POSTPONED",
     "IS42S16160G_7",
     "MT48LC16M16A2_75",
     "ULX3S_PART",
@@ -12,6 +13,9 @@ __all__ = [
     "SdramPart",
     "slowest",
 ]
+
+MAX_POSTPONED = 8
+"""Refreshes that may be postponed, one after the other made up for later."""
 
 BURST_WORDS = 8
 """Words of a burst, as programmed into the mode register: together one 128-bit AXI beat."""
@@ -24,8 +28,10 @@ WORD_BYTES = 2
 class SdramCycles:
     """Timing of a part in cycles of one clock, each the fewest that satisfy the data sheet.
 
-    ``refresh_interval`` is the other way round, the most cycles between two refreshes. ``t_ras``
-    also covers tRC: a row that was open so long may be followed by another after ``t_rp``.
+    ``refresh_interval`` is the other way round, the most cycles from one refresh to the next; it is
+    so short that each row is refreshed within tREF even if :data:`MAX_POSTPONED` refreshes are
+    late. ``t_ras`` also covers tRC: a row that was open so long may be followed by another after
+    ``t_rp``.
     """
 
     cas_latency: int
@@ -113,6 +119,7 @@ class SdramPart:
                 f"{clock_hz / 1e6:g} MHz."
             )
         t_rp = at_least(self.t_rp)
+        intervals = (1 << self.row_bits) + MAX_POSTPONED + 1
         return SdramCycles(
             cas_latency=2 if period_fits(self.t_ck2) else 3,
             t_rcd=at_least(self.t_rcd),
@@ -123,7 +130,7 @@ class SdramPart:
             t_mrd=max(self.mrd_clocks, at_least(self.t_mrd)),
             t_rfc=at_least(self.t_rfc),
             power_up=at_least(self.power_up),
-            refresh_interval=picoseconds(self.t_ref) * clock_hz // 10**12 >> self.row_bits,
+            refresh_interval=picoseconds(self.t_ref) * clock_hz // 10**12 // intervals,
         )
 
 

@@ -5,6 +5,7 @@ An AXI4 master of 128 bit is on ``s_axi``, a memory of 64 bit on ``m_axi``.
 """
 
 import itertools
+import logging
 import random
 
 import cocotb
@@ -15,8 +16,6 @@ from cocotbext.axi import AxiBus, AxiMaster, AxiRam, AxiResp
 MEMORY_BYTES = 1 << 16
 STALLS = {
     "none": (None, None),
-    "master": ([1, 1, 0, 1, 0, 0], None),
-    "memory": (None, [1, 0, 0, 1]),
     "both": ([1, 0, 1], [0, 1, 1, 0, 0]),
 }
 
@@ -25,6 +24,7 @@ class Bench:
     def __init__(self, dut, stalls="none"):
         cocotb.start_soon(Clock(dut.clk, 10, "ns").start())
         self.dut = dut
+        logging.getLogger("cocotb.top").setLevel(logging.WARNING)
         self.master = AxiMaster(AxiBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
         self.memory = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.clk, dut.rst, size=MEMORY_BYTES)
         self.bursts = {"ar": [], "aw": []}
@@ -88,7 +88,7 @@ async def _round_trips(dut, stalls):
     await bench.reset()
     # Around the ends of pieces, bursts and pages; then many at once.
     places = [(4096 - 16 * before, 16 * beats)
-              for before in (1, 8, 9) for beats in (1, 2, 7, 8, 9, 63, 64, 65, 200)]  # fmt: skip
+              for before in (1, 9) for beats in (1, 8, 9, 64, 65)]  # fmt: skip
     for address, length in places:
         data = random_bytes(generator, length)
         bench.memory.write(address - 16, b"\xee" * (length + 32))
@@ -103,7 +103,7 @@ async def _round_trips(dut, stalls):
     contents = random_bytes(generator, MEMORY_BYTES)
     bench.memory.write(0, contents)
     tasks = []
-    for _ in range(60):
+    for _ in range(30):
         beats = generator.randrange(1, 130)
         address = 16 * generator.randrange((MEMORY_BYTES >> 4) - beats)
         task = cocotb.start_soon(bench.master.read(address, 16 * beats))
@@ -118,16 +118,6 @@ async def round_trips(dut):
 
 
 @cocotb.test()
-async def round_trips_stalled_master(dut):
-    await _round_trips(dut, "master")
-
-
-@cocotb.test()
-async def round_trips_stalled_memory(dut):
-    await _round_trips(dut, "memory")
-
-
-@cocotb.test()
 async def round_trips_stalled(dut):
     await _round_trips(dut, "both")
 
@@ -139,7 +129,7 @@ async def many_writes(dut):
     bench = Bench(dut, "both")
     await bench.reset()
     slots = []
-    for slot in range(24):
+    for slot in range(16):
         data = random_bytes(generator, 16 * generator.randrange(1, 64))
         slots.append((slot * 1024, data))
     tasks = [cocotb.start_soon(bench.master.write(a, d, awid=i % 4))

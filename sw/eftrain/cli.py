@@ -1,7 +1,8 @@
 """The ``eftrain`` command.
 
 Exit codes: 0 done; 2 the input is wrong or a program is missing, and nothing was written; 1 the
-device or the build of its model failed; 130 interrupted. Errors are one sentence, no traceback.
+device, or the build of its model or bitstream, failed; 3 a Vivado project was written, but there is
+no Vivado to build it; 130 interrupted. Errors are one sentence, no traceback.
 """
 
 import importlib.metadata
@@ -11,9 +12,26 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
-from .commands import bench, personalize, plan, profile, resources
+from .commands import (
+    bench,
+    bitstream,
+    build,
+    doctor,
+    personalize,
+    plan,
+    profile,
+    resources,
+)
 from .devices import DeviceError
 from .errors import UserError
+
+_EXIT_CODES = {
+    "ToolchainError": 2,
+    "ModelBuildError": 1,
+    "SynthesisError": 1,
+    "BitstreamError": 1,
+    "VivadoMissing": 3,
+}
 
 app = typer.Typer(
     name="eftrain",
@@ -42,7 +60,7 @@ def _options(
     """Options of the command itself."""
 
 
-for _module in (personalize, plan, bench, profile, resources):
+for _module in (personalize, plan, bench, profile, resources, bitstream, build, doctor):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 
 
@@ -59,11 +77,11 @@ def main(arguments=None):
     except UserError as error:
         return _fail(error, 2)
     except RuntimeError as error:
-        # By name: a board has no simulator to import them from.
-        name = type(error).__name__
-        if name not in ("ToolchainError", "ModelBuildError", "SynthesisError"):
+        # By name: a board has neither simulator nor platforms to import them from.
+        code = _EXIT_CODES.get(type(error).__name__)
+        if code is None:
             raise
-        return _fail(error, 2 if name == "ToolchainError" else 1)
+        return _fail(error, code)
 
 
 def _fail(message, code):

@@ -167,7 +167,7 @@ class Driver:
         DeviceProgramError
             If the device stopped the program; it has been reset and takes the next one.
         DeviceError
-            If the device was busy, or its window is locked to another one.
+            If the device was busy, or its window is locked to one that leaves the program out.
         """
         self._prepare(address, descriptors, window)
         try:
@@ -191,7 +191,9 @@ class Driver:
             raise DeviceError(f"{self.device.name} is busy; reset it before a new program.")
         self._write("WINDOW_BASE", window[0])
         self._write("WINDOW_LIMIT", window[1])
-        if (self._read("WINDOW_BASE"), self._read("WINDOW_LIMIT")) != tuple(window):
+        base, limit = self._read("WINDOW_BASE"), self._read("WINDOW_LIMIT")
+        # A window that has been locked to more than this program needs serves it as well.
+        if not (base <= window[0] and window[1] <= limit):
             raise DeviceError(
                 f"The memory window of {self.device.name} is locked to another range; reset the "
                 "board to open it."

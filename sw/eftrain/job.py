@@ -178,6 +178,11 @@ class Job:
             *program.epochs(section.epochs, section.samples, section.batch, advance, step),
         ]
 
+    @property
+    def program(self):
+        """The descriptors, as bytes."""
+        return self._program
+
     def uploads(self, parameters, momentum, datasets):
         """What to write before the doorbell: iterator of ``(address, bytes)``.
 

@@ -139,7 +139,7 @@ def prepare(settings):
         adapt, test = new_user()
         sets = {"": (adapt.x, adapt.y), "_test": (test.x, test.y)}
     else:
-        sets = _read_data(settings.data)
+        sets = read_data(settings.data)
     checked = {}
     for suffix, (x, y) in sets.items():
         x = check_pictures(x, graph.input_shape, f"x{suffix}")
@@ -222,7 +222,7 @@ def _layer_macs(graph):
     return macs
 
 
-def _read_data(path):
+def read_data(path):
     """Arrays of a user's file, by the suffix of their names: ``{"": (x, y), "_test": (x, y)}``."""
     names = ("x", "y", "x_test", "y_test")
     wanted = f"save {', '.join(names)} with np.savez"

@@ -6,6 +6,8 @@
 ``curve.png``                loss and accuracy over the steps
 ``personalised.safetensors`` the new weights, named as in PyTorch
 ============================ ======================================================================
+
+A board, which has neither matplotlib nor safetensors, writes no picture, and ``personalised.npz``.
 """
 
 import json
@@ -63,10 +65,11 @@ def check_output(folder):
         ) from None
 
 
-def write(result, folder):
+def write(result, folder, *, picture=True, weights_file=WEIGHTS_FILE):
     """Write all files of a run into ``folder``, which is made if it is not there.
 
-    They are made in a folder next to it and moved when all are complete, so that a failure leaves
+    Without ``picture`` and with a ``weights_file`` that ends in ``.npz`` it needs numpy only. They
+    are made in a folder next to it and moved when all are complete, so that a failure leaves
     the files of an earlier run as they were.
 
     Raises
@@ -82,8 +85,9 @@ def write(result, folder):
             text = json.dumps(summary(result), indent=2) + "\n"
             (staging / "result.json").write_text(text, encoding="utf-8")
             result.history.to_csv(staging / "history.csv")
-            draw(result, staging / "curve.png")
-            result.trainer.save(staging / WEIGHTS_FILE)
+            if picture:
+                draw(result, staging / "curve.png")
+            result.trainer.save(staging / weights_file)
             for path in sorted(staging.iterdir()):
                 os.replace(path, folder / path.name)
         finally:

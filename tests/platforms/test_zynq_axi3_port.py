@@ -46,8 +46,6 @@ def model():
     "testcase",
     [
         "round_trips",
-        "round_trips_stalled_master",
-        "round_trips_stalled_memory",
         "round_trips_stalled",
         "many_writes",
         "strobes",

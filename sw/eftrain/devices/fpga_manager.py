@@ -11,12 +11,19 @@ are those of AMD's kernels (linux-xlnx); PetaLinux, Kria's Ubuntu and PYNQ have 
 """
 
 import os
+import subprocess
 from pathlib import Path
 
 from .base import DeviceError
 from .linux import read_attribute, write_attribute
 
-__all__ = ["bit_to_bin", "load_bitstream", "load_overlay", "remove_overlay"]
+__all__ = [
+    "bit_to_bin",
+    "compile_overlay",
+    "load_bitstream",
+    "load_overlay",
+    "remove_overlay",
+]
 
 SYNC_WORD = 0xAA995566
 FULL = "0"
@@ -124,6 +131,27 @@ def load_overlay(overlay, bitstream=None, root="/", name="eftrain"):
             f"The kernel did not apply the overlay {overlay}; `dmesg` says which node is wrong."
         )
     _check_state(manager, bitstream or overlay)
+
+
+def compile_overlay(source, result):
+    """Translate an overlay's source (``.dtso``) with the device-tree compiler.
+
+    Raises
+    ------
+    DeviceError
+        If there is no ``dtc``, or it refuses the source.
+    """
+    command = ["dtc", "-@", "-I", "dts", "-O", "dtb", "-o", str(result), str(source)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise DeviceError(
+            f"The overlay {source} must be compiled and there is no dtc; install the package "
+            "device-tree-compiler, here or where you run `eftrain build`."
+        ) from None
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise DeviceError(f"dtc refuses {source}: {last[0].rstrip('.')}.") from None
 
 
 def remove_overlay(root="/", name="eftrain"):

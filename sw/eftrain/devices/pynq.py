@@ -8,23 +8,27 @@ at the registers once a millisecond.
 
 import importlib
 import importlib.util
+import platform
 import time
 
 import numpy as np
 
 from eftrain_hdl import isa
 
-from ..boards import Family
 from .base import DeviceError
 from .mapped import PAGE, MappedDevice
 
-__all__ = ["REGISTERS", "PynqDevice", "is_available"]
+__all__ = ["PynqDevice", "available"]
 
-REGISTERS = {Family.ULTRASCALE_PLUS: 0xA000_0000, Family.SERIES7: 0x43C0_0000}
-"""Physical address of the control port, by the family of the part."""
+CLOCK_HZ = 100_000_000
+SIZE = 64 << 20
+
+_REGISTERS = {"aarch64": 0xA000_0000}
+_REGISTERS_7000 = 0x43C0_0000
+"""Address of the control port on ZynqMP and on Zynq-7000, as the block designs have it."""
 
 
-def is_available():
+def available():
     """Whether the package ``pynq`` can be imported."""
     return importlib.util.find_spec("pynq") is not None
 
@@ -34,12 +38,13 @@ class PynqDevice(MappedDevice):
 
     Parameters
     ----------
-    bitstream : path
-        The ``.bit`` file; PYNQ also needs the ``.hwh`` file of the same name beside it.
+    bitstream : path, optional
+        The ``.bit`` file; PYNQ also needs the ``.hwh`` file of the same name beside it. Without one
+        the logic is used as it is.
     size : int
         Bytes of the buffer.
-    address : int
-        Physical address of the control port; see :data:`REGISTERS`.
+    address : int, optional
+        Physical address of the control port; by default that of this processor's family.
     clock_hz : int
         Clock of the core.
 
@@ -49,7 +54,7 @@ class PynqDevice(MappedDevice):
         If PYNQ is not installed, does not load the bitstream, or has not so much memory.
     """
 
-    def __init__(self, bitstream, size, address, clock_hz):
+    def __init__(self, bitstream=None, *, size=SIZE, address=None, clock_hz=CLOCK_HZ):
         try:
             pynq = importlib.import_module("pynq")
         except ImportError:
@@ -57,8 +62,10 @@ class PynqDevice(MappedDevice):
                 "The package pynq is not installed; use PYNQ's image and its Python "
                 "(/usr/local/share/pynq-venv), or the device uio."
             ) from None
+        if address is None:
+            address = _REGISTERS.get(platform.machine(), _REGISTERS_7000)
         try:
-            self.overlay = pynq.Overlay(str(bitstream))
+            self.overlay = pynq.Overlay(str(bitstream)) if bitstream else None
         except Exception as error:  # It raises many kinds, also for a missing .hwh file.
             raise DeviceError(f"PYNQ does not load {bitstream}: {_what(error)}.") from error
         try:

