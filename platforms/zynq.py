@@ -83,7 +83,7 @@ def build(board, config, folder, *, clock_hz=None, seed=None, on_step=print_step
             f"Vivado was not found on the PATH: the project is in {folder}, and its README.md says "
             "how to build it where Vivado is."
         )
-    tool = _check_version(vivado)
+    tool = check_version(vivado)
     _run(vivado, folder, on_step)
     missing = [name for name in OUTPUTS if not (folder / name).is_file()]
     if missing:
@@ -192,7 +192,7 @@ def _readme(board, config, platform):
     return text
 
 
-def _check_version(vivado):
+def check_version(vivado):
     """Version of this Vivado, as ``Vivado 2023.2``; ``BitstreamError`` if it is too old."""
     from .zynq_platform import VIVADO_VERSION
 

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "Vcore.h"
+#include "Vcore___024root.h"
 #include "serial_line.h"
 #include "verilated.h"
 
@@ -72,6 +73,12 @@ EFTRAIN_EXPORT size_t eftrain_board_receive(eftrain_board* board, uint8_t* bytes
 EFTRAIN_EXPORT void eftrain_board_run(eftrain_board* board, uint64_t cycles) { board->run(cycles); }
 
 EFTRAIN_EXPORT uint64_t eftrain_board_cycles(eftrain_board* board) { return board->cycles; }
+
+// Words of 16 bits in the order of their addresses, on a little-endian host.
+EFTRAIN_EXPORT uint8_t* eftrain_board_memory(eftrain_board* board) {
+    return reinterpret_cast<uint8_t*>(
+        &board->bench.rootp->board_bench__DOT__memory__DOT__mem[0]);
+}
 
 EFTRAIN_EXPORT uint32_t eftrain_board_violations(eftrain_board* board, uint32_t* first) {
     *first = board->bench.first_violation;

@@ -34,6 +34,9 @@ void eftrain_board_run(struct eftrain_board *board, uint64_t cycles);
 /* Clock cycles since the board was created. */
 uint64_t eftrain_board_cycles(struct eftrain_board *board);
 
+/* The SDRAM's first byte, for tests that look at memory or fill it without the serial line. */
+uint8_t *eftrain_board_memory(struct eftrain_board *board);
+
 /* Rules of the SDRAM's data sheet that were broken so far, and the code of the first one. */
 uint32_t eftrain_board_violations(struct eftrain_board *board, uint32_t *first);
 

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from eftrain_hdl.memory import AxiReadSignature, AxiWriteSignature
+from eftrain_hdl.memory import AxiReadSignature, AxiWriteSignature, FlatPorts
 from eftrain_hdl.memory.axi_arbiter import AxiReadArbiter, AxiWriteArbiter
 from eftrain_hdl.sdram import SdramController, SdramPins
+from sim.cocotb_build import build_verilog
 from sim.testbenches.sdram_traffic import ReadTraffic, WriteTraffic
 
-__all__ = ["MODEL_SOURCE", "SdramBench", "SdramModel", "SdramTrafficBench", "model_parameters"]
+__all__ = ["MODEL_SOURCE", "SdramBench", "SdramModel", "build_bench", "model_parameters"]
 
 MODEL_SOURCE = Path(__file__).resolve().parent / "sdram_model.sv"
 
@@ -105,70 +107,38 @@ class SdramModel(wiring.Component):
         return m
 
 
-class _ControllerAndModel(wiring.Component):
-    def __init__(self, members, part, clock_hz, *, id_bits, delay, **options):
-        super().__init__({**members, **_REPORT})
-        self._controller = SdramController(
-            part, clock_hz, id_bits=id_bits, capture=2 * delay, **options
-        )
-        self._model = SdramModel(part, clock_hz, delay=delay)
-
-    def _join(self, m):
-        m.submodules.controller = controller = self._controller
-        m.submodules.model = model = self._model
-        connect(m, controller.pins, model.pins)
-        m.d.comb += [getattr(self, name).eq(getattr(model, name)) for name in _REPORT]
-        return controller
-
-
-class SdramBench(_ControllerAndModel):
-    """Controller and model behind the AXI ports ``read`` and ``write``.
+class SdramBench(wiring.Component):
+    """Controller and model, shared by an AXI port and by streams of traffic in gates.
 
     Parameters
     ----------
-    part, clock_hz, id_bits, **options
+    part, clock_hz, **options
         Of :class:`SdramController`.
     delay : :class:`int`
         Registers on every pin in each direction.
-    """
-
-    def __init__(self, part, clock_hz, *, id_bits=4, delay=0, **options):
-        super().__init__(
-            {
-                "read": In(AxiReadSignature(32, 128, id_bits)),
-                "write": In(AxiWriteSignature(32, 128, id_bits)),
-            },
-            part,
-            clock_hz,
-            id_bits=id_bits,
-            delay=delay,
-            **options,
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        controller = self._join(m)
-        connect(m, flipped(self.read), controller.read)
-        connect(m, flipped(self.write), controller.write)
-        return m
-
-
-class SdramTrafficBench(_ControllerAndModel):
-    """Four streams of reads and two of writes in gates, arbiters, controller and model.
 
     Members
     -------
+    read, write : :py:`In(AxiReadSignature(32, 128, 1))`, :py:`In(AxiWriteSignature(32, 128, 1))`
+        For a testbench. Four streams of reads and two of writes have the other ports of the
+        arbiters.
     start, length : :py:`In(1)`, :py:`In(8)`
         For all streams, as of :class:`ReadTraffic`.
     read_enable, write_enable : :py:`In(4)`, :py:`In(2)`
     r0_origin, ..., w1_origin : :py:`In(32)`
     r0_beats, ..., w1_beats, r0_wrong, ..., r3_wrong, w0_answers, w1_answers : :py:`Out(32)`
+    violations, ...
+        Of :class:`SdramModel`.
     """
 
     def __init__(self, part, clock_hz, *, delay=0, **options):
+        self._controller = SdramController(part, clock_hz, id_bits=4, capture=2 * delay, **options)
+        self._model = SdramModel(part, clock_hz, delay=delay)
         self._streams = {f"r{index}": ("wrong", ReadTraffic(id_bits=1)) for index in range(4)}
         self._streams |= {f"w{index}": ("answers", WriteTraffic(id_bits=1)) for index in range(2)}
         members = {
+            "read": In(AxiReadSignature(32, 128, 1)),
+            "write": In(AxiWriteSignature(32, 128, 1)),
             "start": In(1),
             "length": In(8),
             "read_enable": In(4),
@@ -180,15 +150,20 @@ class SdramTrafficBench(_ControllerAndModel):
                 f"{name}_beats": Out(32),
                 f"{name}_{count}": Out(32),
             }
-        super().__init__(members, part, clock_hz, id_bits=3, delay=delay, **options)
+        super().__init__({**members, **_REPORT})
 
     def elaborate(self, platform):
         m = Module()
-        controller = self._join(m)
-        m.submodules.reads = reads = AxiReadArbiter(4, id_bits=1)
-        m.submodules.writes = writes = AxiWriteArbiter(2, id_bits=1, bus_id_bits=3)
+        m.submodules.controller = controller = self._controller
+        m.submodules.model = model = self._model
+        m.submodules.reads = reads = AxiReadArbiter(5, id_bits=1)
+        m.submodules.writes = writes = AxiWriteArbiter(3, id_bits=1, bus_id_bits=4)
+        connect(m, controller.pins, model.pins)
         connect(m, reads.bus, controller.read)
         connect(m, writes.bus, controller.write)
+        connect(m, flipped(self.read), reads.ports[-1])
+        connect(m, flipped(self.write), writes.ports[-1])
+        m.d.comb += [getattr(self, name).eq(getattr(model, name)) for name in _REPORT]
         for name, (count, traffic) in self._streams.items():
             m.submodules[name] = traffic
             arbiter, enable = (
@@ -205,3 +180,10 @@ class SdramTrafficBench(_ControllerAndModel):
                 getattr(self, f"{name}_{count}").eq(getattr(traffic, count)),
             ]
         return m
+
+
+def build_bench(bench, *, name):
+    """Build a :class:`SdramBench` for cocotb, its AXI port as ``s_axi``."""
+    flat = FlatPorts(bench, prefixes={"read": "s_axi", "write": "s_axi"})
+    text = verilog.convert(flat, name="top", emit_src=False) + MODEL_SOURCE.read_text()
+    return build_verilog(text, name=name, toplevel="top")

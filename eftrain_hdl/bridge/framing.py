@@ -115,7 +115,8 @@ class Framer(wiring.Component):
     """Puts frames around bytes.
 
     *Latency*: the first flag is offered the cycle in which the first byte is there.
-    *Throughput*: a byte every two cycles, three for an escaped one. *Backpressure*: that of the line.
+    *Throughput*: a byte every two cycles, three for an escaped one.
+    *Backpressure*: that of the line.
 
     Members
     -------

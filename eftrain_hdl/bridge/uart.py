@@ -33,7 +33,7 @@ def baud_step(clock_hz, baud):
     """
     if not isinstance(clock_hz, int) or not isinstance(baud, int) or clock_hz < 1 or baud < 1:
         raise ValueError(
-            f"clock_hz and baud must be positive integers, not {clock_hz!r}, {baud!r}."
+            f"clock_hz and baud must be positive integers, not {clock_hz!r} and {baud!r}."
         )
     if not MIN_CYCLES_PER_BIT * baud <= clock_hz <= MAX_CYCLES_PER_BIT * baud:
         raise ValueError(

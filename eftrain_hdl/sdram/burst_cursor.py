@@ -1,7 +1,7 @@
 """What the read side and the write side of the SDRAM's AXI front have in common."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..memory.axi import AXI_BURST_INCR

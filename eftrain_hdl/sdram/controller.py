@@ -60,7 +60,7 @@ class SdramController(wiring.Component):
     read : :py:`In(AxiReadSignature(32, 128, id_bits))`
     write : :py:`In(AxiWriteSignature(32, 128, id_bits))`
     pins : :py:`Out(SdramPins())`
-        All outputs are registers.
+        All outputs are registers, but for ``cke``, which is constant.
 
     Raises
     ------
@@ -68,7 +68,9 @@ class SdramController(wiring.Component):
         If a parameter is out of range, or the part is not made for so fast a clock.
     """
 
-    def __init__(self, part, clock_hz, *, id_bits=1, base=0, capture=0, max_postponed=MAX_POSTPONED):
+    def __init__(
+        self, part, clock_hz, *, id_bits=1, base=0, capture=0, max_postponed=MAX_POSTPONED
+    ):
         if not isinstance(capture, int) or not -1 <= capture <= 8:
             raise ValueError(f"capture must be an integer from -1 to 8, not {capture!r}.")
         if not isinstance(max_postponed, int) or not 1 <= max_postponed <= MAX_POSTPONED:
@@ -117,8 +119,8 @@ class SdramController(wiring.Component):
         # sequencer, and reach the pins with it.
         driving = Signal()
         m.d.comb += write.next.eq(sequencer.writing)
+        m.d.comb += pins.cke.eq(1)
         m.d.sync += [
-            pins.cke.eq(1),
             pins.cs_n.eq(0),
             Cat(pins.we_n, pins.cas_n, pins.ras_n).eq(sequencer.command),
             pins.ba.eq(sequencer.bank),

@@ -29,7 +29,7 @@ class SdramPins(wiring.Signature):
     def __init__(self):
         super().__init__(
             {
-                "cke": Out(1),
+                "cke": Out(1, init=1),
                 "cs_n": Out(1, init=1),
                 "ras_n": Out(1, init=1),
                 "cas_n": Out(1, init=1),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,9 +63,8 @@ with SimDevice(shared_object=model, memory_base=int(base), memory_size=4 << 20) 
         code = board_program.main([folder, "--root", root], open_device=board.open)
         arguments = ["--artefact", folder, "--root", root]
         code = code or eftrain.doctor.main(arguments, open_device=board.open)
-# numpy itself looks for what is not there.
-unexpected = [name for name in refused if not name.startswith("numpy")]
-assert not unexpected, unexpected
+# The standard library itself looks for Jython's package org.
+assert set(refused) <= {"org"}, refused
 sys.exit(code)
 """
 
@@ -153,7 +153,7 @@ def test_the_scripts_start_anywhere_and_fail_in_one_sentence(
     )  # fmt: skip
     output = ran.stdout + ran.stderr
     assert ran.returncode == code, output
-    assert pytest.importorskip("re").search(text, output), output
+    assert re.search(text, output), output
     assert "Traceback" not in output
     if script == "run.sh":
         assert ran.stderr.startswith("eftrain: ") and ran.stderr.count("\n") == 1
@@ -224,9 +224,7 @@ def change(path, function):
 ])  # fmt: skip
 def test_damaged_folders_are_refused(folder, board, capsys, damage, message):
     damage(folder)
-    assert pytest.importorskip("re").search(
-        message, fails(capsys, 2, folder, open_device=board.open)
-    )
+    assert re.search(message, fails(capsys, 2, folder, open_device=board.open))
     assert not (folder / "results").exists()
 
 
@@ -268,7 +266,7 @@ def options(settings, **changes):
     ({"network": "resnet50"}, "no network 'resnet50'"),
     ({"data": None}, "comes without pictures; give an .npz file"),
     ({"batch_size": 0}, "batch_size is 0"),
-    ({"epochs": 10_000_000}, "MiB of device memory but the device has 512.0 MiB"),
+    ({"epochs": 100_000_000}, "MiB of device memory but the device has 512.0 MiB"),
     ({"learning_rate": -1.0}, "lr is -1.0|learning_rate"),
     ({"bitstream": Path("/nowhere")}, "There is no /nowhere/config.json"),
 ])  # fmt: skip

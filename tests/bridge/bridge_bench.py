@@ -24,7 +24,7 @@ ERROR = -1
 
 
 class BridgeBench(wiring.Component):
-    """The bridge with its UARTs, which ``fast`` leaves out: bytes come and go by ``i`` and ``o``."""
+    """The bridge with its UARTs; ``fast`` leaves those out: bytes come and go by ``i`` and ``o``."""
 
     rx: In(1, init=1)
     tx: Out(1, init=1)
@@ -103,15 +103,15 @@ class SimulatedPort:
     ----------
     faults : callable
         Makes bytes of bytes, both ways.
-    repeat : float
-        Probability that a frame is sent twice.
+    repeat, lost : float
+        Probabilities that a frame is sent twice, and not at all.
     late : float
         Probability that the replies of a frame are held back for ``late_ns``.
     """
 
     def __init__(self, dut, rng, *, fast=True):
         self.faults = lambda data, errors=False: data
-        self.repeat = self.late = 0.0
+        self.repeat = self.lost = self.late = 0.0
         self.late_ns = 0
         self.sent = 0
         self._held_until = 0
@@ -143,7 +143,8 @@ class SimulatedPort:
         if not self._fast:
             await RisingEdge(self._dut.clk)
             await Timer(PERIOD_NS // 3, "ns")  # Away from the clock's edges.
-        for _ in range(2 if self._rng.random() < self.repeat else 1):
+        times = 2 if self._rng.random() < self.repeat else 1
+        for _ in range(0 if self._rng.random() < self.lost else times):
             for byte in self.faults(data, errors=True):
                 await (self._send_byte if self._fast else self._send_character)(byte)
         self.sent += len(data)

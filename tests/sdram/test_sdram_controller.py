@@ -1,50 +1,35 @@
-# amaranth: UnusedElaboratable=no
 """SDRAM controller against the SDRAM model, under cocotbext-axi's master and traffic in gates."""
 
 from dataclasses import replace
 
 import pytest
-from amaranth.back import verilog
 
-from eftrain_hdl.memory import FlatPorts
-from eftrain_hdl.sdram import MT48LC16M16A2_75, ULX3S_PART, SdramController
-from sim.cocotb_build import build_verilog
-from sim.sdram_bench import MODEL_SOURCE, SdramBench, SdramTrafficBench
+from eftrain_hdl.sdram import ULX3S_PART, SdramController
+from sim.sdram_bench import SdramBench, build_bench
 
 TESTBENCH = "sim.testbenches.tb_sdram"
-BASE = 0x1000_0000
-
-
-def build(bench, *, name):
-    text = verilog.convert(bench, name="top", emit_src=False) + MODEL_SOURCE.read_text()
-    return build_verilog(text, name=name, toplevel="top")
 
 
 @pytest.fixture(scope="module")
 def model():
-    # The data sheet's pause of 200 us is made short; the tests of bandwidth keep it.
-    bench = SdramBench(replace(ULX3S_PART, power_up=2000), 50_000_000, base=BASE)
-    return build(FlatPorts(bench, prefixes={"read": "s_axi", "write": "s_axi"}), name="sdram")
+    # The data sheet's pause of 200 us is made short; the test at full clock keeps it.
+    part = replace(ULX3S_PART, power_up=2000)
+    return build_bench(SdramBench(part, 50_000_000, base=0x1000_0000), name="sdram")
 
 
 @pytest.mark.parametrize(
-    "testcase", ["random_traffic", "many_at_once", "stalled_sides", "refused_bursts", "latency"]
+    "testcase",
+    [
+        "random_traffic",
+        "many_at_once",
+        "stalled_sides",
+        "refused_bursts",
+        "latency",
+        "bandwidth",
+    ],
 )
 def test_controller(model, testcase):
     assert model.run(TESTBENCH, testcase=testcase) == 1
-
-
-def test_bandwidth():
-    bench = SdramTrafficBench(ULX3S_PART, 50_000_000, base=BASE)
-    model = build(bench, name="sdram_traffic")
-    assert model.run(TESTBENCH, testcase="bandwidth") == 1
-
-
-def test_bandwidth_at_full_clock():
-    """CAS latency 3, longer row times in cycles, registers at the pins."""
-    bench = SdramTrafficBench(MT48LC16M16A2_75, 133_000_000, base=BASE, delay=1)
-    model = build(bench, name="sdram_traffic_133")
-    assert model.run(TESTBENCH, testcase="bandwidth", environment={"FULL_CLOCK": "1"}) == 1
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ _FUNCTIONS = {
     "eftrain_board_receive": (ctypes.c_size_t, (_POINTER, _BYTES, ctypes.c_size_t)),
     "eftrain_board_run": (None, (_POINTER, ctypes.c_uint64)),
     "eftrain_board_cycles": (ctypes.c_uint64, (_POINTER,)),
+    "eftrain_board_memory": (_POINTER, (_POINTER,)),
     "eftrain_board_violations": (
         ctypes.c_uint32,
         (_POINTER, ctypes.POINTER(ctypes.c_uint32)),
@@ -106,6 +107,15 @@ class SimulatedBoard:
         first = ctypes.c_uint32()
         count = self._library.eftrain_board_violations(self._board, ctypes.byref(first))
         return count, first.value
+
+    def memory(self, size):
+        """The first ``size`` bytes of the SDRAM as a writable ``ctypes`` array.
+
+        For what need not take the line: filling large memories in a benchmark. Only between
+        requests, while time stands still.
+        """
+        pointer = self._library.eftrain_board_memory(self._board)
+        return (ctypes.c_uint8 * size).from_address(pointer)
 
     def close(self):
         """Stop the simulation; the terminal goes away like an adapter that is unplugged."""

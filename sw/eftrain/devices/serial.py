@@ -65,7 +65,7 @@ class SerialDevice(Device):
 
     def __init__(self, path, *, baud=BAUD, timeout=TIMEOUT_SECONDS, name=None, port=None):
         self.name = name or path
-        self._port = port or SerialPort(path, baud)
+        self._port = port or SerialPort(path, baud, write_timeout=10 + timeout)
         self._link = SerialLink(self._port, name=self.name, baud=baud, timeout=timeout)
         self.statistics = self._link.statistics
         try:
