@@ -13,7 +13,7 @@ UIO_NAME = "eftrain"
 """What ``/sys/class/uio/uio*/name`` says."""
 
 UDMABUF_NAME = "udmabuf-eftrain"
-"""The buffer is ``/dev/udmabuf-eftrain``, its attributes in ``/sys/class/u-dma-buf/udmabuf-eftrain``."""
+"""The buffer is ``/dev/<this>``, its attributes are in ``/sys/class/u-dma-buf/<this>``."""
 
 REGISTERS_BYTES = 0x1000
 
@@ -37,6 +37,14 @@ _FAMILIES = {
 }
 
 
+_AFI = """
+\tafi0 {
+\t\tcompatible = "xlnx,afi-fpga";
+\t\tconfig-afi = @values@;
+\t};
+"""
+
+
 def overlay(system, artefact):
     """Source text of the overlay (``.dtso``).
 
@@ -48,7 +56,7 @@ def overlay(system, artefact):
     """
     family = _FAMILIES[system.primitive]
     cells = family["cells"]
-    afi = f"\n\tafi0 {{\n\t\tcompatible = \"xlnx,afi-fpga\";\n\t\tconfig-afi = {family['afi']};\n\t}};\n"
+    afi = _AFI.replace("@values@", family["afi"] or "")
     values = {
         "name": f"{artefact.board}, {artefact.array} {artefact.format}, build {artefact.build}",
         "cells": cells,

@@ -87,7 +87,7 @@ def wrapper(config, build):
             f"XIL_INTERFACENAME {bus}, PROTOCOL {'AXI4LITE' if lite else 'AXI4'}, "
             f"READ_WRITE_MODE {mode}",
         )
-    lines, connections = [], ["    .build(32'h%08x)" % build]
+    lines, connections = [], [f"    .build(32'h{build:08x})"]
     for name, direction, width in core_ports(config):
         bus = next((bus for bus in BUSES if name.startswith(bus)), None)
         info, parameter = attributes.get(name, (None, None))
@@ -158,7 +158,9 @@ def write(config, folder):
             (folder / name).write_text(content, encoding="utf-8")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UserError(f"{folder} cannot be written ({reason}); choose another --output.") from None
+        raise UserError(
+            f"{folder} cannot be written ({reason}); choose another --output."
+        ) from None
 
 
 def package(config, folder, *, on_step=print_step):

@@ -9,8 +9,8 @@ __all__ = ["PynqZ1Platform"]
 class PynqZ1Platform(ZynqPlatform):
     """Vivado has no board files of this board, so its preset is here.
 
-    The preset matters to a boot loader made from the build's ``.xsa`` only. On the board's own Linux
-    image the processing system is set up already.
+    The preset matters to a boot loader made from the build's ``.xsa`` only. On the board's own
+    Linux image the processing system is set up already.
     """
 
     title = "the PYNQ-Z1"

@@ -1,8 +1,8 @@
 """What Vivado reports of an implemented design.
 
 ``report/timing.json`` and ``report/utilisation.json`` have the form of the ECP5 flow (see
-:mod:`platforms.ecp5_report`): the former from ``timing.txt``, which the build's own script writes, the
-latter from Vivado's utilisation report.
+:mod:`platforms.ecp5_report`): the former from ``timing.txt``, which the build's own script writes,
+the latter from Vivado's utilisation report.
 """
 
 import re
@@ -46,7 +46,11 @@ def timing(text, *, part, clock_hz, seed=None, tool=None):
         name = entries["clock"]
     except KeyError as error:
         raise ValueError(f"has no entry {error.args[0]!r}") from None
-    path = {"from": entries.get("from"), "to": entries.get("to"), "delay_ns": round(period - wns, 3)}
+    path = {
+        "from": entries.get("from"),
+        "to": entries.get("to"),
+        "delay_ns": round(period - wns, 3),
+    }
     clock = {
         "fmax_mhz": round(1000 / (period - wns), 2),
         "requested_mhz": round(clock_hz / 1e6, 4),

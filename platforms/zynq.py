@@ -13,7 +13,6 @@ Only the first two lines are there without Vivado.
 import importlib
 import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -76,7 +75,7 @@ def build(board, config, folder, *, clock_hz=None, seed=None, on_step=print_step
         Vivado is too old, it failed, or timing is not met. The project is there, no bitstream.
     """
     folder = Path(folder)
-    artefact = write_project(board, config, folder, clock_hz=clock_hz, on_step=on_step)
+    artefact = _write(board, config, folder, clock_hz, on_step, STEPS)
     vivado = shutil.which("vivado")
     if vivado is None:
         raise VivadoMissing(
@@ -100,6 +99,10 @@ def write_project(board, config, folder, *, clock_hz=None, on_step=print_step):
     Artefact
         Without a bitstream.
     """
+    return _write(board, config, Path(folder), clock_hz, on_step, _STEPS_BEFORE_VIVADO)
+
+
+def _write(board, config, folder, clock_hz, on_step, steps):
     if importlib.util.find_spec("amaranth") is None:
         raise UserError(
             "Building for a Zynq board needs the Python package amaranth, which is not installed "
@@ -112,10 +115,9 @@ def write_project(board, config, folder, *, clock_hz=None, on_step=print_step):
             f"{CLOCK_HZ[0] // 10**6} to {CLOCK_HZ[1] // 10**6} MHz."
         )
     check_fits(config, board)
-    folder = Path(folder)
     _clear(folder)
 
-    on_step(1, STEPS, f"Generating the {config.array} {config.format} gateware ...")
+    on_step(1, steps, f"Generating the {config.array} {config.format} gateware ...")
     from eftrain_hdl.verilog import generate
 
     from .devicetree import overlay
@@ -132,7 +134,7 @@ def write_project(board, config, folder, *, clock_hz=None, on_step=print_step):
         "README.md": _readme(board, config, platform),
         "eftrain.dtso": overlay(platform.system, artefact),
     }
-    on_step(2, STEPS, f"Writing the Vivado project to {folder} ...")
+    on_step(2, steps, f"Writing the Vivado project to {folder} ...")
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
     return artefact.write(folder)
@@ -163,7 +165,9 @@ def _clear(folder):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UserError(f"{folder} cannot be written ({reason}); choose another --output.") from None
+        raise UserError(
+            f"{folder} cannot be written ({reason}); choose another --output."
+        ) from None
 
 
 def _readme(board, config, platform):
@@ -236,7 +240,7 @@ def _run(vivado, folder, on_step):
     if process.returncode or problem:
         why = problem or last or f"exit code {process.returncode}"
         raise BitstreamError(
-            f"Vivado made no bitstream: {why.rstrip('.')}. See {os.path.join(folder, 'vivado.log')}."
+            f"Vivado made no bitstream: {why.rstrip('.')}. See {folder / 'vivado.log'}."
         )
 
 
@@ -259,4 +263,4 @@ def _reports(folder, artefact, tool):
     if not timing["met"]:
         for name in OUTPUTS:
             (folder / name).unlink(missing_ok=True)
-        raise BitstreamError("Timing is not met; see report/timing.json. The bitstream was removed.")
+        raise BitstreamError(f"Timing is not met; see {report / 'timing.json'}.")

@@ -1,27 +1,30 @@
 """Whether a core fits a Zynq part, known before hours of tool run.
 
-The counts are yosys's, of the core alone (``eftrain resources``): logic cells without those LUTs that
-serve as memory. Vivado's differ; what needs more than the part has by this count is refused.
+Multipliers follow from the array; LUTs and memory were counted by yosys for some cores
+(``board_resources.json``). Vivado's numbers differ; what needs more than the part has by these is
+refused.
 """
 
-from eftrain.boards import Capacity, Family
 from eftrain.errors import UserError
+from eftrain_hdl.config import SIDES, CoreConfig
+from eftrain_hdl.isa import Format
 
-__all__ = ["COUNTS", "check_fits", "count"]
+from .board_resources import load
 
-COUNTS = {
-    (Family.ULTRASCALE_PLUS, "16x16", "fp32"): Capacity(lut=89_777, ff=0, dsp=587, bram36=191.5),
-    (Family.ULTRASCALE_PLUS, "32x32", "bf16"): Capacity(lut=173_593, ff=0, dsp=1_099, bram36=250),
-    (Family.SERIES7, "8x8", "bf16"): Capacity(lut=46_952, ff=0, dsp=139, bram36=79.5),
-}
-"""Family, array, format: what the core takes."""
+__all__ = ["check_fits", "multipliers"]
 
-_NAMES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram36": "blocks of memory"}
+OUTSIDE_ARRAY = 75
+"""DSP blocks of every core beside its array: fp32 units and address arithmetic."""
+
+EACH = {"bf16": 1, "fp32": 2}
+"""DSP blocks of a multiply-add. A product of two 24-bit significands takes two."""
+
+_NAMES = {"dsp": "DSP blocks", "lut": "LUTs", "bram36": "blocks of memory", "ff": "flip-flops"}
 
 
-def count(config, family):
-    """What a core takes, or None if it was not counted."""
-    return COUNTS.get((family, config.array, config.format))
+def multipliers(config):
+    """DSP blocks of a core."""
+    return OUTSIDE_ARRAY + config.rows * config.lanes * EACH[config.format]
 
 
 def check_fits(config, board):
@@ -32,30 +35,32 @@ def check_fits(config, board):
     config : CoreConfig
     board : eftrain.boards.Board
     """
-    needed = count(config, board.family)
-    if needed is None:
-        return
-    short = _exceeded(needed, board.capacity)
+    short = _exceeded(config, board)
     if short is None:
         return
-    fitting = [
-        (array, format)
-        for (family, array, format), usage in COUNTS.items()
-        if family is board.family and _exceeded(usage, board.capacity) is None
-    ]
-    largest = {}
-    for array, format in sorted(fitting, key=lambda entry: int(entry[0].split("x")[0])):
-        largest[format] = array
-    choices = " and ".join(f"{array} {format}" for format, array in sorted(largest.items()))
+    kind, needed, available = short
+    fitting = []
+    for format in (entry.name.lower() for entry in Format):
+        for side in sorted(SIDES, reverse=True):
+            if _exceeded(CoreConfig(rows=side, lanes=side, format=format), board) is None:
+                fitting.append(f"{side}x{side} {format}")
+                break
     raise UserError(
-        f"The {config.array} {config.format} array does not fit {board.title} ({board.part}): it "
-        f"needs about {getattr(needed, short):,} {_NAMES[short]} of "
-        f"{getattr(board.capacity, short):,}; the largest that fit are {choices}."
+        f"The {config.array} {config.format} array does not fit the {board.title} ({board.part}): "
+        f"it needs about {needed:,} {_NAMES[kind]} of {available:,}; the largest that fit are "
+        f"{' and '.join(sorted(fitting))}."
     )
 
 
-def _exceeded(usage, capacity):
-    """The kind of resource that is exceeded by most, or None."""
-    shares = {kind: getattr(usage, kind) / getattr(capacity, kind) for kind in _NAMES}
-    worst = max(shares, key=shares.get)
-    return worst if shares[worst] > 1 else None
+def _exceeded(config, board):
+    """(kind, needed, available) of what is exceeded by most, or None."""
+    counted = load().get((board.name, config.array, config.format), {})
+    needed = {kind: counted.get(kind, 0) for kind in _NAMES}
+    needed["dsp"] = multipliers(config)
+    if counted:
+        needed["lut"] += counted["memory_luts"]
+    available = {kind: getattr(board.capacity, kind) for kind in _NAMES}
+    worst = max(_NAMES, key=lambda kind: needed[kind] / available[kind])
+    if needed[worst] <= available[worst]:
+        return None
+    return worst, needed[worst], available[worst]

@@ -94,17 +94,15 @@ class ZynqTop(Elaboratable):
         sizes = config.address_bits, config.data_bits, config.id_bits
         return {
             "s_axi_ctrl": AxiLiteSignature(CONTROL_BITS).flip(),
-            **{
-                f"m_axi_{name}": (AxiWriteSignature if name == "write" else AxiReadSignature)(*sizes)
-                for name in HP_PORTS
-            },
+            **{f"m_axi_{name}": AxiReadSignature(*sizes) for name in HP_PORTS[:3]},
+            "m_axi_write": AxiWriteSignature(*sizes),
         }
 
     def _join_control(self, m, core, wires):
         for port in self._system.control.ports:
             mine = core["s_axi_" + port.name]
             if port.direction == "o":
-                    m.d.comb += mine.eq(wires[port.name])
+                m.d.comb += mine.eq(wires[port.name])
             else:
                 m.d.comb += wires[port.name].eq(mine)
 

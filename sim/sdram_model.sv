@@ -137,8 +137,8 @@ module sdram_model #(
     endfunction
 
     // Whether edges since `from` last shorter than a time.
-    function automatic logic sooner(input longint from, input longint ps);
-        return (now - from) * longint'(CLOCK_PS) < ps;
+    function automatic logic sooner(input longint from, input int ps);
+        return (now - from) * longint'(CLOCK_PS) < longint'(ps);
     endfunction
 
     function automatic int index(
@@ -174,7 +174,7 @@ module sdram_model #(
     task automatic execute(input logic [2:0] command);
         if (now * longint'(CLOCK_PS) < longint'(POWER_UP_NS) * 1000)
             report(POWER_UP, "command in the power-up pause");
-        if (sooner(mode_at, T_MRD_PS) || now - mode_at < MRD_CLOCKS) report(T_MRD, "tMRD");
+        if (sooner(mode_at, T_MRD_PS) || now - mode_at < longint'(MRD_CLOCKS)) report(T_MRD, "tMRD");
         case (command)
             CMD_MODE: begin
                 if (!precharged_all) report(NOT_READY, "mode set before precharge all");
@@ -302,7 +302,7 @@ module sdram_model #(
                 if (!age_reported) report(T_REF, "a row was not refreshed in time");
                 age_reported = 1;
             end else age_reported = 0;
-            if ((longint'(refreshes) - counted_refreshes + MAX_POSTPONED) * (longint'(T_REF_NS) * 1000 >> ROW_BITS)
+            if ((longint'(refreshes) - counted_refreshes + longint'(MAX_POSTPONED)) * (longint'(T_REF_NS) * 1000 >> ROW_BITS)
                 < (now - debt_from) * longint'(CLOCK_PS)) begin
                 if (!rate_reported) report(REFRESH_RATE, "too few refreshes");
                 rate_reported = 1;

@@ -70,20 +70,22 @@ class FloatAdd(wiring.Component):
         subtract = register(m, subtract, "subtract")
 
         # Stage 2: align and add with a guard, a round and a sticky bit.
-        small_significand = Cat(Const(0, 2), small_fraction, Const(1, 1))
-        lost = Signal(26)
-        sticky = Signal()
-        aligned = Signal(27)
+        # What is too far away goes before the shifter and the inversion comes after it, where each
+        # is another input of a LUT that is there anyway.
+        aligned = Signal(26, name="unaligned")
+        m.d.comb += aligned.eq(Mux(far, 0, Cat(Const(0, 2), small_fraction, Const(1, 1))))
+        lost = far & ~small_dead
+        for level in reversed(range(len(places))):
+            lost = lost | (places[level] & aligned[: 1 << level].any())
+            shifted = Signal(26, name=f"aligned_{1 << level}")
+            m.d.comb += shifted.eq(Mux(places[level], aligned >> (1 << level), aligned))
+            aligned = shifted
         total = Signal(29)
         m.d.comb += [
-            # The mask of the bits that fall out costs less than shifting them into view.
-            lost.eq(small_significand & ~(Const(-1, signed(26)) << places)[:26]),
-            sticky.eq(~small_dead & (far | lost.any())),
-            aligned.eq(Cat(sticky, Mux(far, 0, small_significand >> places))),
             # The lowest position only makes the carry of a two's complement.
             total.eq(
                 Cat(Const(1, 1), Const(0, 3), large_fraction, Const(1, 1))
-                + Cat(subtract, aligned ^ subtract.as_signed())
+                + Cat(subtract, Cat(lost, aligned) ^ subtract.as_signed())
             ),
         ]
         total = register(m, total[1:], "total")

@@ -9,7 +9,7 @@ from ..serial_protocol import MAX_PAYLOAD, MEMORY_ALIGNMENT, SERIAL_VERSION
 from .executor import Executor
 from .framing import Deframer, Framer
 from .register_port import ADDRESS_BITS
-from .uart import UartReceiver, UartTransmitter
+from .uart import UartReceiver, UartTransmitter, baud_step
 
 __all__ = ["ByteBridge", "SerialBridge"]
 
@@ -38,32 +38,16 @@ class ByteBridge(wiring.Component):
     """
 
     def __init__(self, *, clock_hz, memory_base, memory_size, id_bits=2, timeout_cycles=1 << 16):
-        if not MIN_TIMEOUT_CYCLES <= timeout_cycles < 1 << 32:
-            raise ValueError(
-                f"timeout_cycles must be from {MIN_TIMEOUT_CYCLES} to 2**32 - 1, not "
-                f"{timeout_cycles!r}."
-            )
-        if memory_base % MEMORY_ALIGNMENT or memory_size % MEMORY_ALIGNMENT or memory_size <= 0:
-            raise ValueError(
-                f"memory_base {memory_base!r} and memory_size {memory_size!r} must be multiples of "
-                f"{MEMORY_ALIGNMENT}."
-            )
-        if memory_base < 0 or memory_base + memory_size > 1 << 32:
-            raise ValueError(
-                f"Memory of {memory_size} bytes from {memory_base:#x} on does not end below 2**32."
-            )
-        self._executor = Executor(
-            id_bits=id_bits,
-            timeout_cycles=timeout_cycles,
-            hello={
-                "version": SERIAL_VERSION,
-                "clock_hz": clock_hz,
-                "memory_base": memory_base,
-                "memory_size": memory_size,
-                "max_payload": MAX_PAYLOAD,
-                "timeout_cycles": timeout_cycles,
-            },
-        )
+        _check_parameters(memory_base, memory_size, timeout_cycles)
+        self._id_bits = id_bits
+        self._hello = {
+            "version": SERIAL_VERSION,
+            "clock_hz": clock_hz,
+            "memory_base": memory_base,
+            "memory_size": memory_size,
+            "max_payload": MAX_PAYLOAD,
+            "timeout_cycles": timeout_cycles,
+        }
         super().__init__(
             {
                 "i": In(stream.Signature(8, always_ready=True)),
@@ -76,7 +60,7 @@ class ByteBridge(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.deframer = deframer = Deframer()
-        m.submodules.executor = executor = self._executor
+        m.submodules.executor = executor = Executor(id_bits=self._id_bits, hello=self._hello)
         m.submodules.framer = framer = Framer()
         connect(m, flipped(self.i), deframer.i)
         connect(m, deframer.o, executor.i)
@@ -134,23 +118,23 @@ class SerialBridge(wiring.Component):
     def __init__(
         self, *, clock_hz, baud, memory_base, memory_size, id_bits=2, timeout_cycles=1 << 16
     ):
-        # Raises if the rates do not fit each other.
-        self._receiver = UartReceiver(clock_hz=clock_hz, baud=baud)
-        self._transmitter = UartTransmitter(clock_hz=clock_hz, baud=baud)
-        self._bridge = ByteBridge(
-            clock_hz=clock_hz,
-            memory_base=memory_base,
-            memory_size=memory_size,
-            id_bits=id_bits,
-            timeout_cycles=timeout_cycles,
-        )
+        baud_step(clock_hz, baud)
+        _check_parameters(memory_base, memory_size, timeout_cycles)
+        self._line = {"clock_hz": clock_hz, "baud": baud}
+        self._system = {
+            "clock_hz": clock_hz,
+            "memory_base": memory_base,
+            "memory_size": memory_size,
+            "id_bits": id_bits,
+            "timeout_cycles": timeout_cycles,
+        }
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), **_system_ports(id_bits)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.receiver = receiver = self._receiver
-        m.submodules.transmitter = transmitter = self._transmitter
-        m.submodules.bridge = bridge = self._bridge
+        m.submodules.receiver = receiver = UartReceiver(**self._line)
+        m.submodules.transmitter = transmitter = UartTransmitter(**self._line)
+        m.submodules.bridge = bridge = ByteBridge(**self._system)
         connect(m, receiver.o, bridge.i)
         connect(m, bridge.o, transmitter.i)
         m.d.comb += [
@@ -160,6 +144,24 @@ class SerialBridge(wiring.Component):
         ]
         _connect_system(m, self, bridge)
         return m
+
+
+def _check_parameters(memory_base, memory_size, timeout_cycles):
+    """Raise ``ValueError`` unless these are legal parameters of a bridge."""
+    if not MIN_TIMEOUT_CYCLES <= timeout_cycles < 1 << 32:
+        raise ValueError(
+            f"timeout_cycles must be from {MIN_TIMEOUT_CYCLES} to 2**32 - 1, not "
+            f"{timeout_cycles!r}."
+        )
+    if memory_base % MEMORY_ALIGNMENT or memory_size % MEMORY_ALIGNMENT or memory_size <= 0:
+        raise ValueError(
+            f"memory_base {memory_base!r} and memory_size {memory_size!r} must be multiples of "
+            f"{MEMORY_ALIGNMENT}."
+        )
+    if memory_base < 0 or memory_base + memory_size > 1 << 32:
+        raise ValueError(
+            f"Memory of {memory_size} bytes from {memory_base:#x} on does not end below 2**32."
+        )
 
 
 def _system_ports(id_bits):

@@ -42,10 +42,9 @@ class Executor(wiring.Component):
     ----------
     id_bits : int
         Width of the ids of ``read`` and ``write``; all are zero.
-    timeout_cycles : int
-        Longest that an access may take.
     hello : dict from str to int
-        Words of the reply to HELLO, but for its nonce.
+        Words of the reply to HELLO, but for its nonce; among them ``timeout_cycles``, the longest
+        that an access may take.
 
     Members
     -------
@@ -57,9 +56,8 @@ class Executor(wiring.Component):
         As in :class:`SerialBridge`.
     """
 
-    def __init__(self, *, id_bits, timeout_cycles, hello):
+    def __init__(self, *, id_bits, hello):
         self._id_bits = id_bits
-        self._timeout_cycles = timeout_cycles
         self._hello = dict(hello)
         super().__init__(
             {
@@ -148,7 +146,7 @@ class Executor(wiring.Component):
                     reply.op.eq(request.op | REPLY),
                     reply.upper.eq(0),
                     known.eq(request.op != Op.HELLO),
-                    timer.eq(self._timeout_cycles),
+                    timer.eq(self._hello["timeout_cycles"]),
                 ]
                 with m.If(~session & (request.op != Op.HELLO)):
                     finish(Status.NO_SESSION)

@@ -31,9 +31,15 @@ class SdramController(wiring.Component):
     beats of 16 bytes, up to 256 of them; the low four address bits are ignored. A burst outside of
     the memory is answered with DECERR, one of another kind with SLVERR; neither writes anything.
 
+    A reset may come at any time: memory keeps what it holds, but for a beat that is being written.
+    Masters, arbiters and controller are reset together.
+
     *Throughput*: the data pins move a word a cycle, a beat in 8 cycles, but for refresh (1.3 %),
-    changes of direction and rows that follow another row of the same bank at once.
-    *Latency*, from AR to the first beat, memory idle, at 50 MHz: 30 cycles, 27 if the row is open.
+    changes of direction and rows that follow another row of the same bank at once. Simulated at 50
+    MHz, refresh included, all streams in the same bank: one read or one write 98.7 %, four reads
+    and one write in bursts of 64 beats 98.2 %, four reads and two writes in bursts of 16 beats
+    96.5 %, of 4 beats 88.4 %. *Latency* from AR to the first beat, memory idle, at 50 MHz: 29
+    cycles, 26 if the row is open.
     *Backpressure*: 128 beats each way are stored; a master that takes no read data does not stop
     writes, and the other way round.
 
@@ -128,7 +134,14 @@ class SdramController(wiring.Component):
             driving.eq(sequencer.writing),
             pins.dq_oe.eq(driving),
             pins.dq_o.eq(write.word),
-            pins.dqm.eq(Mux(driving, ~write.strobe | sequencer.masked.replicate(2), 0)),
+            # High until the memory is ready also masks what a reset left of a burst.
+            pins.dqm.eq(
+                Mux(
+                    driving,
+                    ~write.strobe | sequencer.masked.replicate(2),
+                    ~sequencer.ready.replicate(2),
+                )
+            ),
         ]
 
         # Read words come so much later than they were asked for: two cycles to the pins, the

@@ -14,6 +14,8 @@ _BANK_BITS = 2
 _BEAT_WORDS_LOG2 = 3
 _INITIAL_REFRESHES = 8
 _ALL_BANKS = 1 << 10
+_SETTLE = 32
+"""Cycles after a reset; more than any of the timing but the pause."""
 
 
 class Sequencer(wiring.Component):
@@ -26,6 +28,9 @@ class Sequencer(wiring.Component):
 
     Refreshes are postponed while there are beats, up to ``max_postponed`` intervals, and then made
     up one after the other; with nothing to do they are not postponed.
+
+    A reset closes all rows and makes up for eight refreshes; the pause of the data sheet comes only
+    at power-up. What the memory holds stays, but for a beat that was being written.
 
     *Latency*: 4 cycles from a beat of an open row to its command at ``command``.
     *Backpressure*: ``beat.ready`` comes from registers and ``beat.valid``.
@@ -60,6 +65,8 @@ class Sequencer(wiring.Component):
         self._part = part
         self._cycles = cycles
         self._max_postponed = max_postponed
+        if max(cycles.t_rfc, BURST_WORDS + cycles.t_wr, cycles.t_ras) > _SETTLE:
+            raise ValueError(f"tRFC, tRAS and tWR may take at most {_SETTLE} cycles.")
         super().__init__(
             {
                 "beat": In(stream.Signature(DirectedBeat(address_bits))),
@@ -150,9 +157,14 @@ class Sequencer(wiring.Component):
         m.d.sync += interval.eq(Mux(tick, cycles.refresh_interval - 1, interval - 1))
         pause_intervals = -(-cycles.power_up // cycles.refresh_interval) + 1
         pause = Signal(range(pause_intervals + 1), init=pause_intervals)
+        # Set for good, by no reset cleared: from then on a reset needs no pause, only as long as
+        # commands from before it may take.
+        initialised = Signal(reset_less=True)
+        awake = initialised | (pause == 0)
+        settle = Signal(range(_SETTLE), init=_SETTLE - 1)
         owed = Signal(4, init=_INITIAL_REFRESHES)
         refresh_now = Signal()
-        m.d.sync += owed.eq(owed + (tick & (pause == 0)) - refresh_now)
+        m.d.sync += owed.eq(owed + (tick & awake) - refresh_now)
         must_refresh = Signal()
         m.d.sync += must_refresh.eq(owed >= self._max_postponed)
 
@@ -179,7 +191,9 @@ class Sequencer(wiring.Component):
             with m.State("POWER_UP"):
                 with m.If(tick):
                     m.d.sync += pause.eq(pause - 1)
-                with m.If(pause == 0):
+                with m.If(settle != 0):
+                    m.d.sync += settle.eq(settle - 1)
+                with m.Elif(awake):
                     m.next = "PRECHARGE_ALL"
             with m.State("IDLE"):
                 idle = ~self.beat.valid & ~queued & (gap == 0)
@@ -249,5 +263,9 @@ class Sequencer(wiring.Component):
                     with m.Else():
                         mode = cycles.cas_latency << 4 | (BURST_WORDS.bit_length() - 1)
                         m.d.comb += [command.eq(Command.MODE), address.eq(mode)]
-                        m.d.sync += [wait.eq(cycles.t_mrd - 1), self.ready.eq(1)]
+                        m.d.sync += [
+                            wait.eq(cycles.t_mrd - 1),
+                            self.ready.eq(1),
+                            initialised.eq(1),
+                        ]
         return m

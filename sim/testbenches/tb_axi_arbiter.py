@@ -162,9 +162,7 @@ async def turns_and_rate(dut):
             for half in (master.write_if, master.read_if):
                 half.max_burst_len = 16
             arguments = (len(data),) if access == "read" else (data,)
-            tasks.append(
-                cocotb.start_soon(getattr(master, access)(REGION * index, *arguments))
-            )
+            tasks.append(cocotb.start_soon(getattr(master, access)(REGION * index, *arguments)))
         for task in tasks:
             answer = await task
             assert access == "write" or answer.data == data

@@ -1,6 +1,6 @@
 """``eftrain build``: writes the folder with which a board trains a network.
 
-What is in it, and what runs there, is in :mod:`eftrain.board_program`.
+What is in it: :mod:`eftrain.board_run`; what runs there: :mod:`eftrain.board_program`.
 """
 
 import io
@@ -18,10 +18,12 @@ from eftrain_hdl.config import CoreConfig
 
 from . import report
 from .artefact import CONFIG_FILE, Artefact
-from .board_program import DATA, NETWORK, OVERLAY, OVERLAY_SOURCE, PROGRAM, RUN, WEIGHTS, BoardRun
-from .boards import Board, find
+from .board_program import OVERLAY, OVERLAY_SOURCE
+from .board_run import DATA, NETWORK, PROGRAM, RUN, WEIGHTS, BoardRun
+from .boards import find
 from .checks import check_count, check_labels, check_pictures
 from .data.digits import BASE_WEIGHTS, new_user
+from .devices.linux import RULES, RULES_FILE
 from .errors import UserError
 from .graph import Graph, initial_weights
 from .graph_file import graph_to_json
@@ -112,7 +114,7 @@ def prepare(settings, *, on_status=None, describe=None):
     on_status : callable, optional
         Called with a line of text before what takes long.
     describe : callable, optional
-        ``describe(board, config)`` gives the artefact where no bitstream was built.
+        ``describe(board, config, on_status)`` gives the artefact where no bitstream was built.
 
     Returns
     -------
@@ -188,7 +190,7 @@ def _artefact(board, config, settings, describe, on_status):
     if settings.bitstream is None and not (folder / CONFIG_FILE).is_file():
         if on_status:
             on_status(f"There is no bitstream in {folder}; the folder is written without one.")
-        return describe(board, config)
+        return describe(board, config, on_status)
     artefact = Artefact.read(folder)
     artefact.verify()
     found = (artefact.board, artefact.array, artefact.format)
@@ -202,12 +204,12 @@ def _artefact(board, config, settings, describe, on_status):
     return artefact
 
 
-def _described(board, config):
+def _described(board, config, on_status):
     # Imported late: it needs Amaranth.
     try:
         from sim.build import cached_verilog
 
-        verilog = cached_verilog(config)
+        verilog = cached_verilog(config, on_status=on_status)
     except ImportError:
         raise UserError(
             f"There is no bitstream of a {config.array} {config.format} core for {board.title}; "
@@ -271,15 +273,9 @@ def _fill(run, folder):
     _script(
         folder / "run.sh", f"Trains {run.title} on {board.title}.", 'eftrain.board_program "$here"'
     )
-    _script(
-        folder / "doctor.sh",
-        f"Checks {board.title}.",
-        f'eftrain.doctor --artefact "$here"{_doctor_device(board)}',
-    )
-
-
-def _doctor_device(board: Board):
-    return "" if board.serial else f" --device {board.name}"
+    _script(folder / "doctor.sh", f"Checks {board.title}.", 'eftrain.doctor --artefact "$here"')
+    if not board.serial:
+        (folder / RULES_FILE).write_text(RULES, encoding="utf-8")
 
 
 def _script(path, text, module):

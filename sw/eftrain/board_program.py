@@ -3,190 +3,27 @@
 Needs Python and numpy, nothing else. The program of a run holds addresses, and a board learns only
 now where its buffer lies; so it is planned here, from network, data and settings, and compared
 with ``program.bin``, which was planned where the folder was written, descriptor by descriptor.
-
-================ ==================================================================================
-``config.json``  the bitstream that the run is for; see :mod:`eftrain.artefact`
-``eftrain.bit``  the bitstream, if there was one; with it ``.hwh`` and ``.dtbo`` or ``.dtso``
-``run.json``     network's title and the settings
-``network.json`` the layers; see :mod:`eftrain.graph_file`
-``weights.npz``  the weights to start from
-``data.npz``     x, y, x_test, y_test
-``program.bin``  the program for a memory at ``memory_base`` of ``run.json``
-``python/``      this package
-``run.sh``       starts this module; ``doctor.sh`` starts ``eftrain.doctor``
-``results/``     made here: result.json, history.csv, personalised.npz
-================ ==================================================================================
+What is in the folder: :mod:`eftrain.board_run`.
 """
 
 import argparse
-import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from eftrain_hdl.isa import DESCRIPTOR_BYTES, decode, encode
-
 from . import report
-from .artefact import Artefact
+from .board_run import RESULTS, BoardRun
 from .boards import find
-from .checks import check_count, check_labels, check_pictures
 from .devices.base import DeviceError
-from .devices.open import Target, resolve
+from .devices.open import SERIAL, Target, resolve
 from .errors import UserError
-from .graph import Graph
-from .graph_file import graph_from_json
-from .job import Job
-from .optim import SGD
-from .personalize import Settings, Task, personalize, read_data
-from .plan.schedule import Schedule
-from .trainer import fit_sections
-from .weights_file import load_weights
+from .personalize import Settings, Task, personalize
 
-__all__ = ["BoardRun", "main", "open_on_chip", "relocated", "run"]
+__all__ = ["load", "main", "open_on_chip", "run"]
 
-RUN, NETWORK, WEIGHTS = "run.json", "network.json", "weights.npz"
-DATA, PROGRAM, RESULTS = "data.npz", "program.bin", "results"
 OVERLAY, OVERLAY_SOURCE = "eftrain.dtbo", "eftrain.dtso"
 
 ON_CHIP = ("uio", "pynq")
 """Names of the devices for a core on this computer's own logic."""
-
-
-@dataclass(frozen=True)
-class BoardRun:
-    """What a folder says.
-
-    Attributes
-    ----------
-    title : str
-    artefact : Artefact
-    graph : Graph
-        With weights.
-    train, test : tuple
-        ``(x, y)``.
-    epochs, batch_size, seed : int
-    learning_rate, momentum : float
-    memory_base, memory_bytes : int
-        Where ``program.bin`` was planned for, and how much memory the run needs.
-    program : bytes
-    """
-
-    title: str
-    artefact: Artefact
-    graph: Graph
-    train: tuple
-    test: tuple
-    epochs: int
-    batch_size: int
-    seed: int
-    learning_rate: float
-    momentum: float
-    memory_base: int
-    memory_bytes: int
-    program: bytes
-
-    @classmethod
-    def read(cls, folder):
-        """Read and check all files of a folder.
-
-        Raises
-        ------
-        UserError
-            If one is missing or damaged, or they do not belong together.
-        """
-        folder = Path(folder)
-        artefact = Artefact.read(folder)
-        artefact.verify()
-        settings = _settings(folder / RUN)
-        layers = graph_from_json(_text(folder / NETWORK), where=str(folder / NETWORK))
-        weights = load_weights(folder / WEIGHTS, layers.layers)
-        graph = Graph(layers.input_shape, layers.layers, weights, layers.names)
-        sets = []
-        for suffix, (x, y) in read_data(folder / DATA).items():
-            x = check_pictures(x, graph.input_shape, f"x{suffix}")
-            sets.append((x, check_labels(y, len(x), graph.classes, f"y{suffix}")))
-        program = _bytes(folder / PROGRAM)
-        return cls(artefact=artefact, graph=graph, train=sets[0], test=sets[1], program=program,
-                   **settings)  # fmt: skip
-
-    @property
-    def optimizer(self):
-        return SGD(lr=self.learning_rate, momentum=self.momentum)
-
-    def plan(self, base, size):
-        """The ``Job`` of this run in ``size`` bytes of memory from ``base`` on."""
-        sections = fit_sections(self.epochs, self.batch_size, len(self.train[0]), len(self.test[0]))
-        schedule = Schedule(self.graph, self.artefact.config, self.optimizer)
-        return Job(schedule, list(sections.values()), base, size)
-
-    def check_program(self, device):
-        """Plan for the device's memory, and compare with ``program.bin``.
-
-        Raises
-        ------
-        UserError
-            If the run does not fit the memory, or the two programs differ in more than addresses.
-        """
-        job = self.plan(device.memory_base, device.memory_size)
-        if relocated(self.program, job.memory.base - self.memory_base) != job.program:
-            raise UserError(
-                f"The program that this package plans is not the one in {PROGRAM}; use the package "
-                "in the folder's python/, or write the folder again with `eftrain build`."
-            )
-        return job
-
-
-def _text(path):
-    return _bytes(path).decode("utf-8", "replace")
-
-
-def _bytes(path):
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"{path} cannot be read ({reason}); copy the folder again, or write it again with "
-            "`eftrain build`."
-        ) from None
-
-
-_NUMBERS = {
-    "epochs": int, "batch_size": int, "seed": int, "learning_rate": (int, float),
-    "momentum": (int, float), "memory_base": int, "memory_bytes": int,
-}  # fmt: skip
-
-
-def _settings(path):
-    try:
-        entries = json.loads(_text(path))
-        settings = {name: entries[name] for name in ("title", *_NUMBERS)}
-        if not all(isinstance(settings[name], kind) for name, kind in _NUMBERS.items()):
-            raise ValueError("an entry is no number")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not describe a run ({type(error).__name__}: {error}); write the folder "
-            "again with `eftrain build`."
-        ) from None
-    for name in ("epochs", "batch_size"):
-        check_count(settings[name], name)
-    SGD(lr=settings["learning_rate"], momentum=settings["momentum"])
-    return settings
-
-
-def relocated(program, distance):
-    """A program whose tensors all lie ``distance`` bytes further on.
-
-    Addresses of zero stay: they belong to tensors that a descriptor does not have.
-    """
-    result = []
-    for place in range(0, len(program), DESCRIPTOR_BYTES):
-        opcode, flags, values = decode(program[place : place + DESCRIPTOR_BYTES])
-        for name, value in values.items():
-            if name.endswith("_base") and value:
-                values[name] = value + distance
-        result.append(encode(opcode, flags, **values))
-    return b"".join(result)
 
 
 def open_on_chip(artefact, *, kind=None, size=None, root="/"):
@@ -312,7 +149,13 @@ def _opener(plan, device, root):
         kind = device if device in ON_CHIP else None
         size = max(1, -(-plan.memory_bytes >> 20)) << 20
         return lambda: open_on_chip(artefact, kind=kind, size=size, root=root)
-    target = resolve(device or artefact.board)
+    device = device or artefact.board
+    if device.startswith(SERIAL) and artefact.serial:
+        from .devices.serial import SerialDevice
+
+        port, baud = device.removeprefix(SERIAL), artefact.serial["baud"]
+        return lambda: SerialDevice(port, baud=baud)
+    target = resolve(device)
     return lambda: target.open(artefact.config, print)
 
 

@@ -14,7 +14,8 @@ from eftrain_hdl.isa import ISA_VERSION
 
 from . import selftest
 from .artefact import Artefact
-from .board_program import ON_CHIP, RUN, BoardRun, open_on_chip
+from .board_program import ON_CHIP, open_on_chip
+from .board_run import RUN, BoardRun
 from .boards import BOARDS
 from .devices.base import DeviceError
 from .devices.open import resolve
@@ -86,7 +87,9 @@ def examine(device="sim", *, artefact=None, array=None, format=None, root="/", o
     doctor = _Doctor(device, array, format, root, open_device, on_status, (clock, sleep))
     yield from doctor.artefact(artefact)
     if doctor.on_chip:
-        yield from doctor.nodes()
+        for check in doctor.nodes():
+            doctor.reachable &= check.status != MISSING
+            yield check
     yield from doctor.device()
 
 
@@ -102,6 +105,7 @@ class _Doctor:
         self._open_device, self._on_status, self._clock = open_device, on_status, clock
         self._artefact = None
         self._needed = None
+        self.reachable = True
 
     def artefact(self, folder):
         if folder is None:
@@ -140,9 +144,11 @@ class _Doctor:
         cma = f"CMA {total >> 20} MiB, {free >> 20} MiB free" if total and free is not None else ""
         if not buffers:
             text = "There is no /sys/class/u-dma-buf; load the u-dma-buf module and the overlay"
-            yield Check(
-                "buffer", MISSING, f"{text}; {cma or 'the kernel has no CMA: boot with cma='}."
-            )
+            asked = self._artefact.memory["size"] if self._artefact else 0
+            if not cma or total < asked:
+                cma = cma or "the kernel has no CMA"
+                text += f"; {cma}: boot with cma={max(asked, 64 << 20) >> 20}M or more"
+            yield Check("buffer", MISSING, f"{text}.")
         else:
             yield self._buffer(buffers[0], read_number, cma)
             paths += [self._root / "dev" / buffers[0].name]
@@ -171,6 +177,9 @@ class _Doctor:
 
     def device(self):
         """The device itself: identity, clock, memory, ports, a layer."""
+        if not self.reachable:
+            yield Check("device", SKIPPED, "not opened, because of what is missing")
+            return
         try:
             device = (self._open_device or self._open)()
         except (DeviceError, UserError) as error:
@@ -186,6 +195,7 @@ class _Doctor:
             yield Check("device", OK, text)
             yield self._bitstream(device)
             yield self._measured_clock(device)
+            yield _attempt("interrupt", lambda: selftest.check_interrupt(device))
             yield _attempt("memory", lambda: selftest.walk_memory(device))
             for port in selftest.PORTS:
                 yield _attempt(f"{port} port", lambda port=port: selftest.check_port(device, port))
@@ -240,7 +250,8 @@ class _Doctor:
 
 def _attempt(name, function):
     try:
-        return Check(name, OK, function())
+        text = function()
+        return Check(name, OK if text else SKIPPED, text or "this device does not use one")
     except (DeviceError, UserError) as error:
         return Check(name, WRONG, str(error))
 
@@ -272,15 +283,26 @@ def main(arguments=None, **options):
     parser = argparse.ArgumentParser(
         prog="python3 -m eftrain.doctor", description="Check a device and what it needs."
     )
-    parser.add_argument("--device", default="uio", help="uio, pynq, serial:PORT, zcu102, ...")
+    parser.add_argument(
+        "--device",
+        help="uio, pynq, serial:PORT or a board; by default the artefact's board, or uio",
+    )
     parser.add_argument("--artefact", type=Path, help="folder to compare the device with")
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     try:
-        return show(examine(given.device, artefact=given.artefact, root=given.root, **options))
+        device = given.device or _default_device(given.artefact)
+        return show(examine(device, artefact=given.artefact, root=given.root, **options))
     except UserError as error:
         print(f"eftrain: {error}", file=sys.stderr)
         return 2
+
+
+def _default_device(folder):
+    try:
+        return Artefact.read(folder).board if folder else ON_CHIP[0]
+    except UserError:
+        return ON_CHIP[0]  # The first check says what is wrong with it.
 
 
 if __name__ == "__main__":

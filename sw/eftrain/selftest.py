@@ -12,7 +12,15 @@ from . import layers
 from .devices.base import Device, DeviceError
 from .optim import SGD
 
-__all__ = ["PORTS", "Part", "check_layer", "check_port", "measure_clock", "walk_memory"]
+__all__ = [
+    "PORTS",
+    "Part",
+    "check_interrupt",
+    "check_layer",
+    "check_port",
+    "measure_clock",
+    "walk_memory",
+]
 
 SEED = 1
 ATOM = 16
@@ -237,6 +245,43 @@ def check_layer(device):
         fix = "the memory is fine, so check the clock's constraints or build the bitstream again"
         _same(f"in the {name} of a 3x3 convolution", expected, found, fix)
     return "a 3x3 convolution forward, backward and its weight gradient, equal to numpy"
+
+
+def check_interrupt(device):
+    """Let the core finish a program that does nothing, and see whether its interrupt arrives.
+
+    Returns
+    -------
+    str or None
+        None if the device does not use an interrupt.
+
+    Raises
+    ------
+    DeviceError
+        If the program does not end, or its interrupt does not arrive.
+    """
+    if not hasattr(device, "interrupt_arrives"):
+        return None
+    address, program = device.memory_base, isa.encode(isa.Opcode.END)
+    device.write_memory(address, program)
+
+    def write(name, value):
+        device.write_register(isa.REGISTER[name].address, value)
+
+    window = {"WINDOW_BASE": address, "WINDOW_LIMIT": address + len(program)}
+    start = {"PROGRAM_ADDRESS": address, "PROGRAM_LENGTH": 1, "IRQ_ENABLE": 3, "CONTROL": 1}
+    for name, value in (window | start).items():
+        write(name, value)
+    if not any(device.wait(1000) for _ in range(100)):
+        raise DeviceError("The core did not end an empty program; check its clock and reset.")
+    arrives = device.interrupt_arrives()
+    write("IRQ_STATUS", 3)
+    if arrives is False:
+        raise DeviceError(
+            "The core's interrupt does not arrive (programs still run, as the registers are looked "
+            "at); check interrupts and interrupt-parent of its node in the device-tree overlay."
+        )
+    return "arrives at the end of a program" if arrives else None
 
 
 def measure_clock(device, clock, sleep, seconds=0.5):

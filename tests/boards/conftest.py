@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-from fake_board import FakeBoard
+from fake_board import MEMORY_BASE, MEMORY_SIZE, FakeBoard
 
 from eftrain.artefact import Artefact
 from eftrain.board_folder import BuildSettings, prepare, write
 from eftrain.devices.sim import SimDevice
 from eftrain_hdl.config import CoreConfig
 from sim.build import build_model
-
-MEMORY_BASE, MEMORY_SIZE = 0x1E90_0000, 4 << 20
-"""Not where the board's artefact says: a buffer's address is known on the board only."""
 
 NETWORK = """
 from eftrain import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MEMORY_BASE
+from fake_board import BUILD, MEMORY_BASE
 
 from eftrain import board_program
 from eftrain.artefact import Artefact
 from eftrain.board_folder import BuildSettings, artefact_folder, prepare, write
-from eftrain.board_program import BoardRun, main, relocated
+from eftrain.board_program import main
+from eftrain.board_run import BoardRun, relocated
 from eftrain.boards import BOARDS
 from eftrain.commands import build
 from eftrain.devices import fpga_manager
@@ -37,6 +38,8 @@ refused = []
 
 class OnlyNumpy(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
+        if name == "pynq":
+            return None  # Looked for, and used where it is.
         if name.partition(".")[0] not in ALLOWED:
             refused.append(name)
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -51,7 +54,8 @@ from fake_board import FakeBoard
 import eftrain.doctor
 from eftrain import board_program
 from eftrain.artefact import Artefact
-from eftrain.devices import base as _, fpga_manager, linux, mapped, open, pynq, udmabuf, uio
+from eftrain.devices import base as _, fpga_manager, frames, linux, mapped, open, pynq, serial
+from eftrain.devices import serial_link, serial_port, udmabuf, uio
 from eftrain.devices.sim import SimDevice
 from eftrain.driver import Driver
 from eftrain_hdl import config, isa
@@ -117,8 +121,8 @@ def test_a_folder_trains_with_numpy_alone_to_the_bits_of_the_simulated_device(
 
 def test_the_folder_has_what_a_board_needs(folder, artefact):
     assert sorted(os.listdir(folder)) == [
-        "config.json", "data.npz", "doctor.sh", "eftrain.bit", "eftrain.dtso", "eftrain.hwh",
-        "network.json", "program.bin", "python", "run.json", "run.sh", "weights.npz",
+        "99-eftrain.rules", "config.json", "data.npz", "doctor.sh", "eftrain.bit", "eftrain.dtso",
+        "eftrain.hwh", "network.json", "program.bin", "python", "run.json", "run.sh", "weights.npz",
     ]  # fmt: skip
     copied = Artefact.read(folder)
     copied.verify()
@@ -197,7 +201,29 @@ def test_a_locked_window_is_reported(folder, board, capsys):
 def test_a_buffer_that_is_too_small_is_named_with_numbers(folder, board, capsys):
     (board.root / "sys/class/u-dma-buf/udmabuf-eftrain/size").write_text("8192")
     message = fails(capsys, 2, folder, open_device=board.open)
-    assert "MiB of device memory but the device has 0.0 MiB" in message
+    assert "The run needs 0.05 MiB and the memory of uio:eftrain has 0.01 MiB" in message
+    assert "cma= on the kernel's command line" in message
+
+
+def test_a_serial_board_is_opened_at_its_baud_rate(settings, core, tmp_path, capsys, monkeypatch):
+    config = CoreConfig.parse("4x4", "fp32")
+    monkeypatch.chdir(tmp_path)
+    serial = Artefact.describe("ulx3s", config, "text", baud=1_000_000).write(tmp_path / "serial")
+    write(prepare(options(settings, board="ulx3s", bitstream=serial.folder)), tmp_path / "out")
+    assert not (tmp_path / "out/99-eftrain.rules").exists(), "the host is another computer"
+    message = fails(capsys, 2, tmp_path / "out")
+    assert "name the port, for example --device serial:/dev/ttyUSB0" in message
+    opened = []
+
+    def open_port(path, baud):
+        opened.append((path, baud))
+        read = core.read_register
+        core.read_register = lambda a: serial.build_word if a == BUILD else read(a)
+        return core
+
+    monkeypatch.setattr("eftrain.devices.serial.SerialDevice", open_port)
+    assert main([str(tmp_path / "out"), "--device", "serial:/dev/ttyUSB7"]) == 0
+    assert opened == [("/dev/ttyUSB7", 1_000_000)]
 
 
 def change(path, function):
@@ -281,7 +307,7 @@ def test_a_folder_without_a_bitstream_says_so(settings, tmp_path, monkeypatch):
     said = []
     run = prepare(
         options(settings, bitstream=None), on_status=said.append,
-        describe=lambda board, config: Artefact.describe(board, config, "text"),
+        describe=lambda board, config, on_status: Artefact.describe(board, config, "text"),
     )  # fmt: skip
     assert said == [
         "There is no bitstream in build/zcu102/4x4-fp32; the folder is written without one."

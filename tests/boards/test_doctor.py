@@ -20,8 +20,8 @@ from eftrain_hdl import isa
 
 BUFFER = "sys/class/u-dma-buf/udmabuf-eftrain"
 DEVICE_CHECKS = [
-    "device", "bitstream", "clock", "memory", "stationary port", "stream port", "side port",
-    "write port", "one layer",
+    "device", "bitstream", "clock", "interrupt", "memory", "stationary port", "stream port",
+    "side port", "write port", "one layer",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_the_simulated_device_passes_all_that_applies(number_format, capsys, mod
     status = {line[9:30].strip(): line[:9].strip() for line in lines[:-1]}
     assert list(status) == ["artefact", *DEVICE_CHECKS]
     assert {name for name, value in status.items() if value == "-"} == {
-        "artefact", "bitstream", "clock",
+        "artefact", "bitstream", "clock", "interrupt",
     }  # fmt: skip
     assert set(status.values()) == {"ok", "-"} and lines[-1] == "Everything is fine."
 
@@ -81,9 +81,10 @@ def test_missing_nodes_are_listed_before_the_device_is_tried(look, board):
     shutil.rmtree(board.root / "sys")
     found = look()
     assert {name: status for name, (status, _) in found.items()} == {
-        "registers": "missing", "buffer": "missing", "device": "wrong",
+        "registers": "missing", "buffer": "missing",
     }  # fmt: skip
     assert "load the u-dma-buf module" in found["buffer"][1]
+    assert "CMA 128 MiB, 0 MiB free: boot with cma=512M" in found["buffer"][1]
 
 
 def test_a_missing_node_file_and_no_cma(look, board):
@@ -92,7 +93,7 @@ def test_a_missing_node_file_and_no_cma(look, board):
     shutil.rmtree(board.root / BUFFER)
     found = look()
     assert found["registers"][0] == "missing" and "dev/uio1" in found["registers"][1]
-    assert "boot with cma=" in found["buffer"][1]
+    assert "the kernel has no CMA: boot with cma=512M" in found["buffer"][1]
 
 
 @pytest.mark.parametrize(("attribute", "text", "message"), [
@@ -111,7 +112,9 @@ def test_missing_permissions_name_rule_and_group(look, board, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in refused)
     status, sentence = look()["permissions"]
     assert status == "wrong" and "sync_for_cpu" in sentence
-    assert 'SUBSYSTEM=="u-dma-buf"' in sentence and "join the group eftrain" in sentence
+    # A rule's GROUP and MODE act on the node alone.
+    assert 'SUBSYSTEM=="u-dma-buf", RUN+="/bin/chmod 0666 /sys%p/sync_for_cpu' in sentence
+    assert "join the group eftrain" in sentence
 
 
 def test_another_bitstream_is_found(look, board):
@@ -134,6 +137,12 @@ def test_what_is_no_core_of_this_version_is_found(look, board, register, value, 
     address = isa.REGISTER[register].address
     board.load = lambda a: value if a == address else load(a)
     assert list(look()) == ["device"] and message in look()["device"][1]
+
+
+def test_an_interrupt_that_does_not_arrive_is_found(look, board, monkeypatch):
+    monkeypatch.setattr(board, "interrupt_is_wired", False)
+    found = look()
+    assert list(found) == ["interrupt"] and "does not arrive" in found["interrupt"][1]
 
 
 @pytest.mark.parametrize(("factor", "fine"), [(1.009, True), (0.991, True), (1.011, False),
@@ -287,6 +296,11 @@ def test_exit_codes_and_last_lines(board, artefact, capsys, tmp_path):
     assert main(arguments, open_device=board.open) == 0
     assert main(["--root", str(tmp_path / "none")]) == 1
     assert "Traceback" not in capsys.readouterr().err
+    (artefact.folder / "config.json").write_text(
+        (artefact.folder / "config.json").read_text().replace("zcu102", "ulx3s")
+    )
+    assert main(["--artefact", str(artefact.folder)]) == 2
+    assert "name the port" in capsys.readouterr().err
     assert main(["--device", "toaster"]) == 2
     assert "'toaster' is unknown" in capsys.readouterr().err
     with pytest.raises(UserError, match="is unknown"):

@@ -170,10 +170,20 @@ def test_missing_permission_names_owner_rule_and_group(board, node, rule, monkey
 
 def test_sync_attributes_that_may_not_be_written_are_reported(board, monkeypatch):
     with board.open() as device:
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", refuse_open)
+            with pytest.raises(DeviceError) as caught:
+                device.write_memory(device.memory_base, b"1")
+        for part in ("sync_for_device cannot be written", "RUN+=", "join the group eftrain"):
+            assert part in str(caught.value)
         (board.root / ATTRIBUTES / "sync_for_device").unlink()
         (board.root / ATTRIBUTES / "sync_for_device").mkdir()
         with pytest.raises(DeviceError, match="sync_for_device refused"):
             device.write_memory(device.memory_base, b"1")
+
+
+def refuse_open(path, *options, **named):
+    raise PermissionError(13, "Permission denied")
 
 
 def test_an_uncached_buffer_is_opened_with_o_sync_and_write_combining(tmp_path):
@@ -213,15 +223,17 @@ def test_the_register_file_maps_a_real_file(tmp_path):
 def test_the_interrupt_unmasks_before_it_sleeps():
     host, kernel = socket.socketpair()
     interrupt = UioInterrupt(os.dup(host.fileno()))
-    interrupt.wait(0)
+    assert interrupt.wait(0) is False
     assert kernel.recv(64) == b"\1\0\0\0"
     kernel.send(b"\5\0\0\0")
-    interrupt.wait(10)
+    assert interrupt.wait(10) is True
     assert kernel.recv(64) == b"\1\0\0\0"
-    interrupt.wait(0)  # The event was taken.
+    assert interrupt.wait(0) is False, "the event was taken"
+    kernel.close()
+    with pytest.raises(DeviceError, match=r"cannot be used \(.*give its node interrupts"):
+        interrupt.wait(0)
     interrupt.close()
     host.close()
-    kernel.close()
 
 
 def test_nodes_are_found_by_their_name(board):

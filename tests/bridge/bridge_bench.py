@@ -24,7 +24,7 @@ ERROR = -1
 
 
 class BridgeBench(wiring.Component):
-    """The bridge with its UARTs; ``fast`` leaves those out: bytes come and go by ``i`` and ``o``."""
+    """The bridge with its UARTs; with ``fast``, bytes come and go by ``i`` and ``o`` instead."""
 
     rx: In(1, init=1)
     tx: Out(1, init=1)

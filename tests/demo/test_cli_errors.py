@@ -72,6 +72,9 @@ def dataset(path="data.npz", **changes):
     "arguments, words",
     [
         (["--device", "zcu999"], "'zcu999' is unknown; choose one of sim"),
+        (["--device", "serial:"], "names no port; give one, for example serial:/dev/ttyUSB0"),
+        (["--device", "ulx3s"], "hangs on a serial port; name the port"),
+        (["--samples", "0"], "samples is 0"),
         (["--format", "fp64"], "'fp64' is unknown; choose one of fp32, bf16"),
         (["--array", "6x6"], "6x6 is no multiple of the channel group 4"),
         (["--array", "8x16"], "nearest that is supported is"),
@@ -139,6 +142,13 @@ def test_run_larger_than_the_memory(no_device, capsys, arguments, largest):
     sentence = refused(capsys, *arguments)
     assert "of device memory but the device has 64.0 MiB" in sentence
     assert f"largest: {largest}" in sentence
+
+
+def test_run_larger_than_the_memory_of_a_board(no_device, capsys):
+    samples = 40_000
+    path = dataset(x=np.zeros((samples, 1, 8, 8), np.float32), y=np.zeros(samples, int))
+    sentence = refused(capsys, "--data", path, "--device", "ulx3s-sim")
+    assert "of device memory but the device has 32.0 MiB" in sentence
 
 
 @pytest.mark.parametrize("array", ["4x4", "16x16"])

@@ -3,9 +3,9 @@
 Its half of the protocol is written from ``docs/serial.md`` alone, not with the host's frame code.
 """
 
-import contextlib
 import os
 import random
+import select
 import threading
 import tty
 import zlib
@@ -40,7 +40,9 @@ class SoftwareBoard:
         self.clock_hz, self.interrupt = 1_000_000_000, False
         self.damage = lambda data, to_host: data
         self._kept = self._session = None
+        self._plugged = True
         self._master, self._slave = os.openpty()
+        self._stopped, self._stop = os.pipe()
         tty.setraw(self._master)
         tty.setraw(self._slave)
         self.path = os.ttyname(self._slave)
@@ -48,10 +50,16 @@ class SoftwareBoard:
         self._thread.start()
 
     def unplug(self):
-        """Close both ends, as far as they are the board's."""
-        for end in (self._slave, self._master):
-            with contextlib.suppress(OSError):
-                os.close(end)
+        """Stop, and close both ends, as far as they are the board's. May be called again."""
+        if not self._plugged:
+            return
+        self._plugged = False
+        os.write(self._stop, b"x")
+        # Not while the thread may read: the number of a closed file is soon that of another.
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        for end in (self._slave, self._master, self._stopped, self._stop):
+            os.close(end)
 
     def restart(self):
         """As after a reset of the board."""
@@ -59,15 +67,17 @@ class SoftwareBoard:
 
     def _serve(self):
         pending = b""
-        while True:
-            try:
-                data = os.read(self._master, 4096)
-            except OSError:
+        while self._plugged:
+            select.select([self._master, self._stopped], [], [])
+            if not self._plugged:
                 return
+            data = os.read(self._master, 4096)
             *frames, pending = (pending + self.damage(data, False)).split(b"\x7e")
             for frame in filter(None, frames):
-                with contextlib.suppress(OSError):
-                    os.write(self._master, self.damage(self._frame(self._answer(frame)), True))
+                reply = self.damage(self._frame(self._answer(frame)), True)
+                if not self._plugged:
+                    return
+                os.write(self._master, reply)
 
     @staticmethod
     def _frame(content):

@@ -212,7 +212,7 @@ def test_a_line_that_damages_everything(board):
     board.damage = lambda data, to_host: bytes(byte ^ 0x55 for byte in data) + b"\x7e"
     with pytest.raises(DeviceError) as error:
         SerialDevice(board.path, timeout=0.01)
-    assert "damaged 10 frames in a row" in one_sentence(error)
+    assert "lost or damaged 10 frames in a row" in one_sentence(error)
 
 
 def test_another_version_of_the_protocol():

@@ -14,13 +14,14 @@ from eftrain.artefact import Artefact
 from eftrain.boards import BOARDS, find
 from eftrain.errors import UserError
 from eftrain_hdl.config import CoreConfig
-from platforms import BitstreamError, VivadoMissing, flow, vivado_report, zynq
-from platforms.zynq_fit import COUNTS, check_fits
+from platforms import BitstreamError, VivadoMissing, board_resources, flow, vivado_report, zynq
+from platforms.board_resources import describe, load
+from platforms.zynq_fit import check_fits, multipliers
 
 FAKE = """#!{python}
 import sys
 sys.path[:0] = [{here!r}]
-import pathlib, vivado_stub
+import pathlib, tcl_interpreter, vivado_stub
 arguments = sys.argv[1:]
 if arguments == ["-version"]:
     print({banner!r})
@@ -37,8 +38,8 @@ lazy = state.pop("lazy", False)
 if not lazy:
     vivado = vivado_stub.FakeVivado(pathlib.Path.cwd(), **state)
     try:
-        vivado_stub.interpreter(vivado).source(pathlib.Path.cwd() / "build.tcl")
-    except vivado_stub.Exit as end:
+        tcl_interpreter.interpreter(vivado).source(pathlib.Path.cwd() / "build.tcl")
+    except tcl_interpreter.Exit as end:
         code = end.code
     print(*vivado.output, sep="\\n")
 sys.exit(code)
@@ -220,26 +221,58 @@ def test_families_have_this_flow():
         assert flow(find(board)) is zynq
 
 
-def test_a_core_that_does_not_fit(tmp_path):
+@pytest.mark.parametrize(
+    "board, array, format, dsp, of",
+    [("pynq-z1", "16x16", "fp32", 587, 220), ("pynq-z1", "16x16", "bf16", 331, 220)],
+)
+def test_a_core_that_does_not_fit(tmp_path, board, array, format, dsp, of):
+    config = CoreConfig.parse(array, format)
     with pytest.raises(UserError) as error:
-        zynq.build(find("pynq-z1"), CoreConfig.parse("16x16", "fp32"), tmp_path / "no")
-    text = str(error.value)
-    assert text.startswith("The 16x16 fp32 array does not fit PYNQ-Z1 (xc7z020clg400-1): it needs")
-    assert text.endswith("the largest that fit are 8x8 bf16 and 4x4 fp32.")
+        zynq.build(find(board), config, tmp_path / "no")
+    assert str(error.value).startswith(
+        f"The {array} {format} array does not fit the PYNQ-Z1 (xc7z020clg400-1): it needs about "
+        f"{dsp} DSP blocks of {of}; the largest that fit are 8x8 bf16 and "
+    )
     assert not (tmp_path / "no").exists()
 
 
 def test_presets_fit():
-    """By yosys's count, at most 80 % of anything but where it is said."""
+    """By yosys's count at most 80 % of anything, LUTs that serve as memory left out."""
+    record = load()
     for name in zynq_project.BOARDS:
         board = find(name)
         for array, format in board.presets:
             config = CoreConfig.parse(array, format)
             check_fits(config, board)
-            usage = COUNTS[board.family, array, format]
+            usage = record[name, array, format]
+            assert usage["dsp"] == multipliers(config)
             for kind in ("lut", "ff", "dsp", "bram36"):
-                share = getattr(usage, kind) / getattr(board.capacity, kind)
+                share = usage[kind] / getattr(board.capacity, kind)
                 assert share <= 0.8, (name, array, format, kind, share)
+            whole = (usage["lut"] + usage["memory_luts"]) / board.capacity.lut
+            assert whole < 0.95, (name, array, format, whole)
+
+
+def test_describe():
+    entry = {"board": "pynq-z1", "array": "4x4", "format": "fp32", "synthesis": "flat, for area",
+             "lut": 26_600, "ff": 1_064, "dsp": 22, "bram36": 70, "memory_luts": 2_660}  # fmt: skip
+    assert describe(entry) == (
+        "LUT 26,600 (50.0%), FF 1,064 (1.0%), DSP 22 (10.0%), BRAM36 70 (50.0%), "
+        "LUT with those used as memory 29,260 (55.0%)"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["ulx3s"], "ULX3S-85F is no Zynq board; choose zcu102 or pynq-z1."),
+        (["vu9p"], "Board 'vu9p' is unknown"),
+        (["zcu102", "9x9"], "Array 9x9 is no multiple"),
+    ],
+)
+def test_counting_bad_input(capsys, arguments, message):
+    assert board_resources.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,17 @@
-"""Runs Vivado's Tcl scripts without Vivado: each command is a stand-in that checks what it is given.
+"""Stand-ins of Vivado's Tcl commands, which check what they are given.
 
-The stand-ins know what the block design's parts look like: which pins a processing system has with
-the parameters that were set, which ports were made, which files exist. A name that does not exist is
-an error, as in Vivado. The names of parameters and pins are from AMD's PG201 (Zynq UltraScale+) and
+They know what the block design's parts look like: which pins a processing system has with the
+parameters that were set, which ports were made, which files exist. A name that does not exist is an
+error, as in Vivado. The names of parameters and pins are from AMD's PG201 (Zynq UltraScale+) and
 PG082 (Zynq-7000), and not from the project.
-
-The interpreter is Python's own (``tkinter.Tcl``, which needs no display) or else ``tclsh``.
 """
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-__all__ = ["Exit", "FakeVivado", "TclError", "interpreter"]
+from tcl_interpreter import TclError
+
+__all__ = ["FakeVivado"]
 
 PS8_PARAMETERS = re.compile(
     r"PSU__(FPGA_PL[0-3]_ENABLE|CRL_APB__PL[0-3]_REF_CTRL__FREQMHZ|USE__FABRIC__RST"
@@ -47,9 +45,7 @@ PS8_INTERFACES = {
     "M_AXI_HPM0_FPD": ("PSU__USE__M_AXI_GP0", "maxihpm0_fpd_aclk"),
     "M_AXI_HPM1_FPD": ("PSU__USE__M_AXI_GP1", "maxihpm1_fpd_aclk"),
     "M_AXI_HPM0_LPD": ("PSU__USE__M_AXI_GP2", "maxihpm0_lpd_aclk"),
-    **{
-        f"S_AXI_HP{n}_FPD": (f"PSU__USE__S_AXI_GP{n + 2}", f"saxihp{n}_fpd_aclk") for n in range(4)
-    },
+    **{f"S_AXI_HP{n}_FPD": (f"PSU__USE__S_AXI_GP{n + 2}", f"saxihp{n}_fpd_aclk") for n in range(4)},
 }
 PS7_INTERFACES = {
     **{f"M_AXI_GP{n}": (f"PCW_USE_M_AXI_GP{n}", f"M_AXI_GP{n}_ACLK") for n in range(2)},
@@ -126,18 +122,6 @@ UTILISATION = {
 """,
 }
 """Excerpts in the form of ``report_utilization``, with and without the column of 2022 and later."""
-
-
-class TclError(Exception):
-    """What Vivado would say."""
-
-
-class Exit(Exception):
-    """The script called ``exit``."""
-
-    def __init__(self, code):
-        super().__init__(code)
-        self.code = code
 
 
 class FakeVivado:
@@ -244,7 +228,9 @@ class FakeVivado:
 
     def do_get_board_parts(self, *arguments):
         _, (pattern,) = self._options(arguments, ["quiet"])
-        known = ["xilinx.com:zcu102:part0:3.3", "xilinx.com:zcu102:part0:3.4"] if self.boards else []
+        known = (
+            ["xilinx.com:zcu102:part0:3.3", "xilinx.com:zcu102:part0:3.4"] if self.boards else []
+        )
         expression = re.escape(pattern).replace(r"\*", ".*")
         return " ".join(name for name in known if re.fullmatch(expression, name))
 
@@ -471,7 +457,9 @@ class FakeVivado:
             self.progress[run], self.status[run] = "100%", "synth_design Complete!"
         elif step == "route_design":
             assert self.progress["synth_1"] == "100%"
-            self.progress[run], self.status[run] = "80%", "route_design Complete!"
+            missed = min(self.slack) < 0
+            self.progress[run] = "80%"
+            self.status[run] = f"route_design Complete{', Failed Timing' if missed else ''}!"
         elif step == "write_bitstream":
             assert self.status[run] == "route_design Complete!"
             self.progress[run], self.status[run] = "100%", "write_bitstream Complete!"
@@ -488,7 +476,7 @@ class FakeVivado:
         assert run in self.progress
 
     def do_open_run(self, run):
-        assert self.status[run] == "route_design Complete!"
+        assert self.status[run].startswith("route_design Complete")
 
     def do_close_design(self):
         pass
@@ -516,140 +504,3 @@ class FakeVivado:
         options, _ = self._options(arguments, ["fixed", "include_bit", "force"], ["file"])
         assert {"fixed", "include_bit"} <= set(options)
         (self.folder / options["file"]).write_bytes(b"xsa")
-
-
-class _Tkinter:
-    """Python's own Tcl."""
-
-    def __init__(self, vivado):
-        import tkinter
-
-        self._tcl = tkinter.Tcl()
-        self._vivado = vivado
-        self._failure = None
-        vivado.split = self._tcl.splitlist
-        for name in vivado.commands:
-            self._tcl.createcommand(name, lambda *arguments, n=name: self._call(n, arguments))
-        self._tcl.createcommand("__puts", lambda text: vivado.output.append(text) or "")
-        self._tcl.createcommand("__exit", lambda code="0": self._exit(code))
-
-    def _call(self, name, arguments):
-        try:
-            return self._vivado.call(name, arguments)
-        except Exception as error:
-            self._failure = self._failure or error
-            raise
-
-    def _exit(self, code):
-        self._failure = Exit(int(code))
-        raise self._failure
-
-    def source(self, script, arguments=()):
-        import tkinter
-
-        self._tcl.setvar("argv", arguments)
-        self._tcl.eval(_PUTS)
-        try:
-            self._tcl.eval(f"source {{{script}}}")
-        except tkinter.TclError as error:
-            raise (self._failure or TclError(str(error))) from None
-
-
-class _Tclsh:
-    """A ``tclsh``, to which the stand-ins are procedures that ask this process over a pipe."""
-
-    def __init__(self, vivado):
-        self._vivado = vivado
-        vivado.split = self._split
-
-    def source(self, script, arguments=()):
-        names = " ".join(name for name in self._vivado.commands)
-        program = _TCLSH.replace("@names@", names).replace("@script@", str(script))
-        program = program.replace("@argv@", " ".join(arguments)).replace("@puts@", _PUTS)
-        self._process = subprocess.Popen(
-            [shutil.which("tclsh")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        with self._process as process:
-            self._process.stdin.write(f"eval [encoding convertfrom utf-8 [binary decode hex "
-                                      f"{program.encode().hex()}]]\n")  # fmt: skip
-            self._process.stdin.flush()
-            for line in process.stdout:
-                kind, *words = line.split()
-                words = [bytes.fromhex(word[1:]).decode() for word in words]
-                if kind == "puts":
-                    self._vivado.output.append(words[0])
-                    self._answer("ok")
-                elif kind == "exit":
-                    process.kill()
-                    raise Exit(int(words[0]))
-                elif kind == "failed":
-                    process.kill()
-                    raise TclError(words[0])
-                elif kind == "done":
-                    process.kill()
-                    return
-                else:
-                    try:
-                        self._answer("ok", self._vivado.call(words[0], words[1:]))
-                    except Exception:
-                        process.kill()
-                        raise
-        raise TclError("tclsh ended")
-
-    def _answer(self, kind, text=""):
-        self._process.stdin.write(f"{kind} x{text.encode().hex()}\n")
-        self._process.stdin.flush()
-
-    @staticmethod
-    def _split(text):
-        """A Tcl list whose elements are words or in braces."""
-        return [a or b for a, b in re.findall(r"\{([^{}]*)\}|(\S+)", text)]
-
-
-_PUTS = """
-rename puts __real_puts
-proc puts {args} {
-    if {[llength $args] == 1} { __puts [lindex $args 0] } else { __real_puts {*}$args }
-}
-catch {rename exit __real_exit}
-proc exit {{code 0}} { __exit $code }
-"""
-
-_TCLSH = """
-proc __ask {kind args} {
-    set line $kind
-    foreach word $args { append line " x" [binary encode hex [encoding convertto utf-8 $word]] }
-    __out $line
-    gets stdin reply
-    return [encoding convertfrom utf-8 [binary decode hex [string range [lindex $reply 1] 1 end]]]
-}
-proc __out {line} { if {[llength [info commands __real_puts]]} {set p __real_puts} else {set p puts}
-    $p stdout $line; ::flush stdout }
-proc __puts {text} { __ask puts $text }
-proc __exit {code} { __ask exit $code }
-foreach name {@names@} { proc $name args "__ask call $name {*}\\$args" }
-set argv {@argv@}
-@puts@
-if {[catch {source {@script@}} message]} { __ask failed $message } else { __out done }
-"""
-
-
-def interpreter(vivado, kind=None):
-    """A Tcl interpreter that has the stand-ins of ``vivado``, or None where there is no Tcl.
-
-    Parameters
-    ----------
-    vivado : FakeVivado
-    kind : str or None
-        ``"tkinter"`` or ``"tclsh"``; None takes the first there is.
-    """
-    if kind in (None, "tkinter"):
-        try:
-            import tkinter  # noqa: F401
-
-            return _Tkinter(vivado)
-        except ImportError:
-            pass
-    if kind in (None, "tclsh") and shutil.which("tclsh"):
-        return _Tclsh(vivado)
-    return None

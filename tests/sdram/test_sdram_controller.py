@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """SDRAM controller against the SDRAM model, under cocotbext-axi's master and traffic in gates."""
 
 from dataclasses import replace
@@ -25,6 +26,7 @@ def model():
         "stalled_sides",
         "refused_bursts",
         "latency",
+        "reset_keeps_memory",
         "bandwidth",
     ],
 )

@@ -52,4 +52,4 @@ def command(
     )
     serial = BOARDS[board].serial
     where = "--device serial:PORT here" if serial else "on the board, as root"
-    print(f"Start {settings.folder}/run.sh {where}; it needs Python 3.11 and numpy.")
+    print(f"Start {settings.folder}/run.sh {where}; it needs Python 3.10 or newer and numpy.")

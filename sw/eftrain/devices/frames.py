@@ -103,10 +103,6 @@ class FrameReader:
     def __init__(self):
         self._pending = bytearray()
 
-    def clear(self):
-        """Forget a frame that has begun."""
-        self._pending.clear()
-
     def feed(self, data):
         """The contents of the frames that ``data`` completes, None for each damaged one."""
         *ends, rest = bytes(data).split(_FLAG)

@@ -6,13 +6,33 @@ from pathlib import Path
 
 from .base import DeviceError
 
-__all__ = ["owner", "open_node", "read_attribute", "read_number", "write_attribute"]
+__all__ = [
+    "RULES",
+    "RULES_FILE",
+    "lock_node",
+    "open_node",
+    "owner",
+    "permission_help",
+    "read_attribute",
+    "read_number",
+    "write_attribute",
+]
 
-_HELP = {
-    "uio": 'SUBSYSTEM=="uio"',
-    "udmabuf": 'SUBSYSTEM=="u-dma-buf"',
-}
-RULES = "/etc/udev/rules.d/99-eftrain.rules"
+RULES_FILE = "99-eftrain.rules"
+
+GROUP = "eftrain"
+
+_NODE = f'GROUP="{GROUP}", MODE="0660"'
+_ATTRIBUTES = 'RUN+="/bin/chmod 0666 /sys%p/sync_for_cpu /sys%p/sync_for_device"'
+_SUBSYSTEMS = {"uio": 'SUBSYSTEM=="uio"', "udmabuf": 'SUBSYSTEM=="u-dma-buf"'}
+
+RULES = f"""\
+# Lets the group {GROUP} use the core: copy to /etc/udev/rules.d, then `udevadm control --reload`
+# and `udevadm trigger`. The DMA buffer's sync attributes only do cache maintenance.
+{_SUBSYSTEMS["uio"]}, {_NODE}
+{_SUBSYSTEMS["udmabuf"]}, {_NODE}, {_ATTRIBUTES}
+"""
+"""Contents of a file for udev."""
 
 
 def owner(path):
@@ -29,11 +49,13 @@ def owner(path):
 
 
 def permission_help(path):
-    """What to do where a node may not be used."""
-    kind = "udmabuf" if "udmabuf" in str(path) or "u-dma-buf" in str(path) else "uio"
+    """What to do where a node or attribute may not be used."""
+    path = str(path)
+    kind = "udmabuf" if "udmabuf" in path or "u-dma-buf" in path else "uio"
+    rule = _ATTRIBUTES if path.endswith(("sync_for_cpu", "sync_for_device")) else _NODE
     return (
-        f'run as root, or put `{_HELP[kind]}, GROUP="eftrain", MODE="0660"` into {RULES} and '
-        "join the group eftrain"
+        f"run as root, or put `{_SUBSYSTEMS[kind]}, {rule}` into /etc/udev/rules.d/{RULES_FILE} "
+        f"and join the group {GROUP}"
     )
 
 
@@ -98,6 +120,10 @@ def read_number(path):
         ) from None
 
 
+def _write_help(path):
+    return permission_help(path) if "sync_" in str(path) else "run as root"
+
+
 def write_attribute(path, text):
     """Write a file in sysfs or configfs; ``DeviceError`` if it is refused."""
     try:
@@ -105,8 +131,7 @@ def write_attribute(path, text):
             file.write(text)
     except PermissionError:
         raise DeviceError(
-            f"{path} cannot be written: permission denied; run as root, or give the group eftrain "
-            "the right to write it."
+            f"{path} cannot be written: permission denied ({owner(path)}); {_write_help(path)}."
         ) from None
     except OSError as error:
         raise DeviceError(

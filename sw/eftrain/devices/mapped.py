@@ -3,7 +3,8 @@
 What differs between UIO and PYNQ are three parts, given to the constructor: ``registers`` with
 ``read(address)`` and ``write(address, value)``; ``buffer``, contiguous memory, with ``address``,
 ``size``, ``read(offset, size)`` and ``write(offset, data)`` that keep the cache coherent; and
-``interrupt`` with ``wait(seconds)``. All have ``close()``.
+``interrupt`` with ``wait(seconds)``, which tells whether it came, or None if it cannot. All have
+``close()``.
 """
 
 import time
@@ -91,6 +92,13 @@ class MappedDevice(Device):
             # What ends it may be an event of an earlier program; the registers tell.
             self._interrupt.wait(remaining)
         return True
+
+    def interrupt_arrives(self, seconds=0.5):
+        """Whether the interrupt reaches this process, asked while its line is high.
+
+        None if this device does not use it. A device works without, by looking at the registers.
+        """
+        return self._interrupt.wait(seconds)
 
     def lock_window(self):
         """Let the core reach the buffer and nothing else until the next hardware reset."""

@@ -163,7 +163,7 @@ class SerialDevice(Device):
                 return bool(reply.payload[0])
 
     def reset(self):
-        """Reset the core and everything behind the serial bridge; memory loses what it holds."""
+        """Reset the core and everything behind the serial bridge; memory may lose what it holds."""
         self._request(Op.RESET, "reset")
 
     def close(self):

@@ -116,8 +116,8 @@ class SerialLink:
             return reply
         if before != (self.statistics.naks, self.statistics.damaged):
             raise DeviceError(
-                f"The serial line to {self._name} damaged {TRIES} frames in a row; check the cable "
-                "and that the baud rate is that of the bitstream."
+                f"The serial line to {self._name} lost or damaged {TRIES} frames in a row; "
+                "check the cable and that the baud rate is that of the bitstream."
             )
         raise DeviceError(
             f"{self._name} does not answer; check the cable, that the board is configured with "
@@ -152,10 +152,6 @@ class SerialLink:
                     damage = True
         statistics.timeouts += not damage
         return None
-
-    def forget(self):
-        """Forget the beginning of a frame that was received before the port was cleared."""
-        self._reader.clear()
 
     def describe(self, status, what):
         """One sentence about a status that is not OKAY; ``what`` is the access it answers."""

@@ -98,11 +98,18 @@ class UioInterrupt:
         self._descriptor = descriptor
 
     def wait(self, seconds):
-        """Unmask it, then return at the next event, or after this time."""
-        os.write(self._descriptor, struct.pack("=i", 1))
-        ready, _, _ = select.select([self._descriptor], [], [], seconds)
-        if ready:
-            os.read(self._descriptor, 4)
+        """Unmask it, then return at the next event, or after this time; whether there was one."""
+        try:
+            os.write(self._descriptor, struct.pack("=i", 1))
+            ready, _, _ = select.select([self._descriptor], [], [], seconds)
+            if ready:
+                os.read(self._descriptor, 4)
+        except OSError as error:
+            raise DeviceError(
+                f"The interrupt of the UIO device cannot be used ({error.strerror}); give its node "
+                "interrupts in the device-tree overlay."
+            ) from None
+        return bool(ready)
 
     def close(self):
         os.close(self._descriptor)
