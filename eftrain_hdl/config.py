@@ -29,6 +29,9 @@ class CoreConfig:
         Largest number of classes of the loss unit.
     max_outstanding : int
         Read bursts in flight on one port.
+    batch_norm : bool
+        Whether the core has the units for batch-norm: a third of a small core. Without them it
+        refuses the flags and the opcode of ``isa.BATCH_NORM_FLAGS``.
 
     Raises
     ------
@@ -44,6 +47,7 @@ class CoreConfig:
     accumulator_depth: int = 2048
     max_classes: int = 1024
     max_outstanding: int = 32
+    batch_norm: bool = True
 
     address_bits = 32
     data_bits = 128

@@ -27,7 +27,7 @@ from .datapath.epilogue import Epilogue
 from .datapath.kernel import Kernel
 from .datapath.prologue import Prologue
 from .datapath.vector_unit import VectorUnit
-from .isa import ErrorCode, ErrorUnit, Flag, Opcode
+from .isa import BATCH_NORM_FLAGS, ErrorCode, ErrorUnit, Flag, Opcode
 from .memory.axi import AxiReadSignature, AxiWriteSignature, BeatLayout, BusError, RunLayout
 from .memory.burst_reader import BurstReader
 from .memory.burst_writer import BurstWriter
@@ -163,17 +163,15 @@ class Engine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        descriptors = self._executable(m)
         oldest = Signal(descriptor_layout())
-        m.d.comb += oldest.eq(self.descriptors[self.oldest])
+        m.d.comb += oldest.eq(descriptors[self.oldest])
         m.submodules.walker = walker = TileWalker(config)
         m.submodules.kernel = kernel = Kernel(config)
         m.submodules.epilogue = epilogue = Epilogue(config)
         m.submodules.loss_map = loss_map = LossMap(config)
-        m.submodules.norm_map = norm_map = NormMap(config)
         m.submodules.vector = vector = VectorUnit(config)
-        m.submodules.stream_prologue = stream_prologue = Prologue(config)
-        m.submodules.stationary_prologue = stationary_prologue = Prologue(config, paired=False)
-        chains = {name: self._chain(m, name) for name in CHAINS}
+        chains = {name: self._chain(m, name, descriptors) for name in self._chain_names()}
         fetch = self._fetch_reader(m)
         self._connect_buses(m, chains, fetch)
         self._report_errors(m, chains, fetch, walker, vector)
@@ -185,17 +183,15 @@ class Engine(wiring.Component):
         waits = Signal()
         waiting_slot = Signal()
         m.d.comb += [
-            starting.eq(self.descriptors[self.start_slot].opcode),
+            starting.eq(descriptors[self.start_slot].opcode),
             vector.start_loss.eq(self.start & (starting == Opcode.LOSS)),
-            vector.start_norm.eq(self.start & (starting == Opcode.NORM)),
+            vector.start_norm.eq(self.start & (starting == Opcode.NORM) & config.batch_norm),
             starts_vector.eq(vector.start_loss | vector.start_norm),
             loss_map.start.eq(vector.start_loss),
-            norm_map.start.eq(vector.start_norm),
             loss_map.descriptor.eq(oldest),
-            norm_map.descriptor.eq(oldest),
             vector.record.eq(self.record),
             *(getattr(vector, name).eq(oldest[name]) for name in VECTOR_NUMBERS),
-            walker.descriptor.eq(self.descriptors[walker.slot]),
+            walker.descriptor.eq(descriptors[walker.slot]),
             walker.start.eq(waits & ~walker.busy),
         ]
         with m.If(walker.start):
@@ -234,33 +230,17 @@ class Engine(wiring.Component):
 
         # -- operands in, results out --------------------------------------------------------------
         connect(m, loss_map.logits, chains["stream"].requests)
-        for name, of_loss, of_norm in (
-            ("side", loss_map.labels, norm_map.side),
-            ("output", loss_map.output, norm_map.output),
-        ):
-            _select(m, norm_map.busy, of_norm, of_loss, chains[name].requests)
-        connect(m, chains["stationary"].o, stationary_prologue.i)
-        connect(m, stationary_prologue.o, kernel.stationary)
+        maps_busy = self._connect_vector_requests(m, chains, vector, loss_map, oldest)
         streamed, side = chains["stream"].o, chains["side"].o
-        _fork(m, vector_runs, streamed, (vector.logits, "data"), (stream_prologue.i, None))
+        stream_in = self._connect_operands(m, chains, kernel)
+        _fork(m, vector_runs, streamed, (vector.logits, "data"), (stream_in, None))
         _fork(m, vector_runs, side, (vector.side, "data"), (epilogue.side, "data"))
-        for name, consumer in (
-            ("companion", stream_prologue.companion),
-            ("auxiliary", epilogue.auxiliary),
-        ):
-            beats = chains[name].o
-            m.d.comb += [
-                consumer.payload.eq(beats.p.data),
-                consumer.valid.eq(beats.valid),
-                beats.ready.eq(consumer.ready),
-            ]
-        connect(m, stream_prologue.o, kernel.streamed)
-        connect(m, stream_prologue.tee, chains["second"].tee)
+        _take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
         connect(m, kernel.o, epilogue.acc)
         _select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
         connect(m, epilogue.second, chains["second"].i)
         m.d.comb += [
-            kernel.descriptors.eq(self.descriptors),
+            kernel.descriptors.eq(descriptors),
             *(
                 getattr(epilogue, name).eq(oldest[name])
                 for name in ("flags", "opcode", "learning_rate", "momentum", "weight_decay")
@@ -275,7 +255,7 @@ class Engine(wiring.Component):
         sequenced = ~(kernel.steps.valid & (kernel.steps.payload.slot == self.oldest))
         computed = Mux(
             vector_runs,
-            ~(loss_map.busy | norm_map.busy | vector.busy),
+            ~(maps_busy | vector.busy),
             drained & epilogue.idle & sequenced,
         )
         # Readers count too: what the last taps skip may be fetched later than the last result
@@ -309,7 +289,47 @@ class Engine(wiring.Component):
         self._count(m, chains, kernel, epilogue, vector_runs, drain_waits)
         return m
 
-    def _chain(self, m, name):
+    def _executable(self, m):
+        """The descriptors. Flags that this core refuses are constants, which no logic looks at."""
+        descriptors = Signal.like(self.descriptors, name="executable")
+        m.d.comb += descriptors.eq(self.descriptors)
+        if not self.config.batch_norm:
+            for slot in range(2):
+                flags = descriptors[slot].flags
+                m.d.comb += [flags[flag].eq(0) for flag in BATCH_NORM_FLAGS]
+        return descriptors
+
+    def _chain_names(self):
+        return [name for name in CHAINS if self.config.batch_norm or name != "companion"]
+
+    def _connect_vector_requests(self, m, chains, vector, loss_map, oldest):
+        """What LOSS and NORM read and write beside the scores; returns whether a map is busy."""
+        side, output = chains["side"].requests, chains["output"].requests
+        if not self.config.batch_norm:
+            connect(m, loss_map.labels, side)
+            connect(m, loss_map.output, output)
+            return loss_map.busy
+        m.submodules.norm_map = norm_map = NormMap(self.config)
+        m.d.comb += [norm_map.start.eq(vector.start_norm), norm_map.descriptor.eq(oldest)]
+        _select(m, norm_map.busy, norm_map.side, loss_map.labels, side)
+        _select(m, norm_map.busy, norm_map.output, loss_map.output, output)
+        return loss_map.busy | norm_map.busy
+
+    def _connect_operands(self, m, chains, kernel):
+        """From the readers to the kernel; returns where the stream enters."""
+        if not self.config.batch_norm:
+            connect(m, chains["stationary"].o, kernel.stationary)
+            return kernel.streamed
+        m.submodules.stream_prologue = stream_prologue = Prologue(self.config)
+        m.submodules.stationary_prologue = stationary_prologue = Prologue(self.config, paired=False)
+        connect(m, chains["stationary"].o, stationary_prologue.i)
+        connect(m, stationary_prologue.o, kernel.stationary)
+        _take_words(m, chains["companion"].o, stream_prologue.companion)
+        connect(m, stream_prologue.o, kernel.streamed)
+        connect(m, stream_prologue.tee, chains["second"].tee)
+        return stream_prologue.i
+
+    def _chain(self, m, name, descriptors):
         """The chain ``name``, connected to what all of them share."""
         row, config = CHAINS[name], self.config
         sizes = {
@@ -323,7 +343,7 @@ class Engine(wiring.Component):
             master = BurstWriter(**sizes, stored_beats=STORED_BEATS)
         else:
             master = BurstReader(**sizes, landing_beats=LANDING_BEATS)
-        has_tee = row.map is SecondMap
+        has_tee = row.map is SecondMap and config.batch_norm
         chain = PortChain(
             config,
             row.map(config),
@@ -334,7 +354,7 @@ class Engine(wiring.Component):
         )
         m.submodules[f"{name}_chain"] = chain
         m.d.comb += [
-            chain.descriptors.eq(self.descriptors),
+            chain.descriptors.eq(descriptors),
             chain.oldest.eq(self.oldest),
             chain.window_base.eq(self.window_base),
             chain.window_limit.eq(self.window_limit),
@@ -363,7 +383,8 @@ class Engine(wiring.Component):
     def _connect_buses(self, m, chains, fetch):
         clients = {bus: {} for bus in BUSES}
         clients["side"][FETCH_ID] = fetch.bus
-        for name, row in CHAINS.items():
+        for name in chains:
+            row = CHAINS[name]
             clients[row.bus][row.axi_id] = chains[name].bus
             if row.alternate_bus:
                 clients[row.alternate_bus][row.axi_id] = chains[name].alternate_bus
@@ -407,9 +428,11 @@ class Engine(wiring.Component):
         """Events: why no vector entered the array, and beats."""
         m.submodules.activity = activity = Activity()
         second, held = chains["second"], kernel.o.valid & ~kernel.o.ready
-        # The tee holds the stream up for as long as its writer is fenced.
-        tee_fenced = second.fenced & second.tee.valid
-        fenced = chains["stream"].fenced | chains["companion"].fenced | tee_fenced
+        fenced = chains["stream"].fenced
+        if self.config.batch_norm:
+            # The tee holds the stream up for as long as its writer is fenced.
+            tee_fenced = second.fenced & second.tee.valid
+            fenced = fenced | chains["companion"].fenced | tee_fenced
         results = (epilogue.o, epilogue.second)
         blocked = Cat(stream.valid & ~stream.ready for stream in results).any()
         m.d.comb += [
@@ -438,6 +461,15 @@ def _select(m, condition, one, other, sink):
         sink.valid.eq(Mux(condition, one.valid, other.valid)),
         one.ready.eq(sink.ready & condition),
         other.ready.eq(sink.ready & ~condition),
+    ]
+
+
+def _take_words(m, beats, consumer):
+    """Connect a stream of beats to one of their words."""
+    m.d.comb += [
+        consumer.payload.eq(beats.p.data),
+        consumer.valid.eq(beats.valid),
+        beats.ready.eq(consumer.ready),
     ]
 
 

@@ -296,6 +296,17 @@ REQUIRED_FLAGS = (
     (Flag.MOMENTUM, Flag.UPDATE),
 )
 """Pairs: the first may be set only together with the second."""
+BATCH_NORM_FLAGS = (
+    Flag.NORM_X,
+    Flag.X_RELU,
+    Flag.X_PAIR,
+    Flag.NORM_DY,
+    Flag.TEE,
+    Flag.STATISTICS,
+    Flag.NORM_MASK,
+    Flag.SUMS,
+)
+"""A core without batch-norm (FEATURES) refuses these, as illegal flags, and NORM, as unknown."""
 REQUIRED_FLAGS_OF = dict.fromkeys((Opcode.CONV_FP, Opcode.PASS), ((Flag.X_PAIR, Flag.NORM_X),))
 """Such pairs of one opcode only."""
 
@@ -558,6 +569,13 @@ REGISTERS = (
         "First 32 bits of the SHA-256 of the core's Verilog, as a board's top level gives them; 0: unknown.",
     ),
     _r("UPTIME", 0x028, "ro", "Clock cycles since the hardware reset, modulo 2^32."),
+    _r(
+        "FEATURES",
+        0x02C,
+        "ro",
+        "Units that a core may have been built without.",
+        (_b("batch_norm", 0, "Batch-norm, and bias gradients summed on the drain."),),
+    ),
     _r(
         "CONTROL",
         0x040,

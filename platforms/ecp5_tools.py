@@ -30,9 +30,12 @@ _LINES = 8
 # an entry a cycle after it was written at the soonest, and the issuer keeps a sum out of the
 # accumulators for one cycle longer than that. Without this, logic around each block RAM would make
 # such a read give the old word.
-_NO_COLLISIONS = (
-    "select -set free *.accumulator/t:$memrd_v2 *_buffer/t:$memrd_v2 *.buffer/t:$memrd_v2",
+_MEMORIES = (
+    "select -set free *.accumulator/t:$memrd_v2 *_buffer/t:$memrd_v2 *.buffer/t:$memrd_v2 "
+    "*.queue/t:$memrd_v2 *_steps/t:$memrd_v2",
     "setparam -set COLLISION_X_MASK 1'1 @free r:CLK_ENABLE=1'1 %i",
+    # Queues of tiles are wide and shallow. Block RAM is what this part has left.
+    'setattr -set ram_style "block" *.queue/m:* *_steps/m:*',
 )
 
 
@@ -57,9 +60,9 @@ def synthesise(folder, top):
     """
     script = [
         f"read_rtlil {top}.il",
-        *_NO_COLLISIONS,
-        # Multiplexers that join LUTs to wider ones make no adder or shifter of ours faster, and
-        # take half as many LUTs again.
+        *_MEMORIES,
+        # Multiplexers that join LUTs to wider ones make none of our adders faster, and keep those
+        # LUTs from being placed apart.
         f"synth_ecp5 -nowidelut -top {top} -json {top}.json",
     ]
     (folder / f"{top}.ys").write_text("\n".join(script) + "\n")

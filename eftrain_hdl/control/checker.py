@@ -89,6 +89,8 @@ class DescriptorChecker(wiring.Component):
     ----------
     max_classes : int
         Largest number of classes of LOSS.
+    batch_norm : bool
+        Whether the core has batch-norm; else what needs it is illegal.
 
     Members
     -------
@@ -100,8 +102,9 @@ class DescriptorChecker(wiring.Component):
 
     latency = 4
 
-    def __init__(self, *, max_classes):
+    def __init__(self, *, max_classes, batch_norm=True):
         self._max_classes = max_classes
+        self._batch_norm = batch_norm
         super().__init__({"descriptor": In(descriptor_layout()), "code": Out(8)})
 
     def elaborate(self, platform):
@@ -110,7 +113,8 @@ class DescriptorChecker(wiring.Component):
         flags = d.flags
 
         # Stage 1: which opcode, and what comparisons need.
-        known = {op: Signal(name=f"is_{op.name}") for op in Opcode}
+        opcodes = [op for op in Opcode if self._batch_norm or op is not Opcode.NORM]
+        known = {op: Signal(name=f"is_{op.name}") for op in opcodes}
         for op, is_op in known.items():
             m.d.sync += is_op.eq(d.opcode == op)
 
@@ -136,9 +140,12 @@ class DescriptorChecker(wiring.Component):
             m.d.sync += bit.eq(condition)
             found[code].append(bit)
 
-        rule(ErrorCode.UNKNOWN_OPCODE, ~any_of(Opcode), "opcode")
+        rule(ErrorCode.UNKNOWN_OPCODE, ~any_of(opcodes), "opcode")
 
-        for op, legal in isa.LEGAL_FLAGS.items():
+        for op in opcodes:
+            legal = set(isa.LEGAL_FLAGS[op])
+            if not self._batch_norm:
+                legal -= set(isa.BATCH_NORM_FLAGS)
             mask = sum(1 << flag for flag in legal)
             illegal = Cat(flags[i] for i in range(len(flags)) if not mask >> i & 1)
             rule(ErrorCode.ILLEGAL_FLAGS, known[op] & illegal.any(), op.name.lower())
@@ -166,7 +173,8 @@ class DescriptorChecker(wiring.Component):
             rule(ErrorCode.ZERO_DIMENSION, any_of(GRIDDED) & (d[size] == 0), size)
         rule(ErrorCode.ZERO_DIMENSION, any_of((*GRIDDED, Opcode.LOSS)) & (d.images == 0), "images")
         rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOSS] & (d.classes == 0), "classes")
-        rule(ErrorCode.ZERO_DIMENSION, known[Opcode.NORM] & (d.out_blocks == 0), "norm_blocks")
+        if self._batch_norm:
+            rule(ErrorCode.ZERO_DIMENSION, known[Opcode.NORM] & (d.out_blocks == 0), "norm_blocks")
         rule(ErrorCode.ZERO_DIMENSION, known[Opcode.LOOP] & (d["count"] == 0), "count")
 
         too_large = ErrorCode.OVERSIZED_DIMENSION
@@ -190,6 +198,8 @@ class DescriptorChecker(wiring.Component):
 
         low_bits = isa.ALIGNMENT.bit_length() - 1
         for i, (op, alternatives, fields) in enumerate(ADDRESSES_USED):
+            if op not in known:
+                continue
             used = Cat(
                 Cat(1, *(flags[flag] == bit for flag, bit in wanted.items())).all()
                 for wanted in alternatives

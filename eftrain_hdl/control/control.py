@@ -63,6 +63,7 @@ def register_constants(config):
         "STATIONARY_DEPTH": config.stationary_depth,
         "ACCUMULATOR_DEPTH": config.accumulator_depth,
         "MAX_CLASSES": config.max_classes,
+        "FEATURES": int(config.batch_norm),
     }
 
 
@@ -163,7 +164,7 @@ class Control(wiring.Component):
             constants=register_constants(self._config), latched=latched_registers()
         )
         m.submodules.supervisor = supervisor = Supervisor()
-        program = Program(max_classes=self._config.max_classes)
+        program = Program(max_classes=self._config.max_classes, batch_norm=self._config.batch_norm)
         m.submodules.program = ResetInserter({"sync": supervisor.datapath_reset})(program)
 
         wiring.connect(m, wiring.flipped(self.ctrl), registers.ctrl)

@@ -41,6 +41,8 @@ class Program(wiring.Component):
     ----------
     max_classes : int
         Largest number of classes of LOSS.
+    batch_norm : bool
+        Whether the core has batch-norm.
 
     Members
     -------
@@ -72,8 +74,9 @@ class Program(wiring.Component):
 
     fetch_cycles = 25
 
-    def __init__(self, *, max_classes):
+    def __init__(self, *, max_classes, batch_norm=True):
         self._max_classes = max_classes
+        self._batch_norm = batch_norm
         super().__init__(
             {
                 "begin": In(1),
@@ -98,7 +101,9 @@ class Program(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.fetcher = fetcher = DescriptorFetcher()
-        m.submodules.checker = checker = DescriptorChecker(max_classes=self._max_classes)
+        m.submodules.checker = checker = DescriptorChecker(
+            max_classes=self._max_classes, batch_norm=self._batch_norm
+        )
         wiring.connect(m, fetcher.run, wiring.flipped(self.fetch_run))
         wiring.connect(m, fetcher.beats, wiring.flipped(self.fetch_beats))
         ahead = fetcher.descriptor

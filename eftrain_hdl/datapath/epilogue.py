@@ -1,6 +1,6 @@
 """What happens to a result on its way from the accumulators to memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -117,6 +117,7 @@ class Epilogue(wiring.Component):
         adds, pool, unpool = self.flags[Flag.ADD], self.flags[Flag.POOL], self.flags[Flag.UNPOOL]
         is_wu, is_forward = self.opcode == Opcode.CONV_WU, self.opcode == Opcode.CONV_FP
         is_update, with_momentum, biased = Signal(), Signal(), Signal()
+        # A core without batch-norm has these flags tied to zero, and nothing here sums.
         keeps, two_sums, sums = Signal(), self.flags[Flag.STATISTICS], Signal()
         reads_y, norm_mask = Signal(), Signal()
         m.d.comb += [
@@ -137,7 +138,6 @@ class Epilogue(wiring.Component):
         m.submodules.collector = collector = DiagonalCollector(self._config)
         m.submodules.operands = operands = SideOperands(self._config, velocity_depth=again_depth)
         m.submodules.lanes = lanes = EpilogueLanes()
-        m.submodules.statistics = statistics = Statistics(self._config)
         m.submodules.router = router = ResultRouter(self._config)
         m.submodules.results = results = LandingFifo(width + 1, depth)
         # Results before pooling, or velocities.
@@ -267,27 +267,33 @@ class Epilogue(wiring.Component):
                 m.d.comb += result.word_select(k, 32).eq(word)
 
         # Statistics.
-        m.submodules.places = places = DelayLine(StatisticsPlace().size, lanes.latency)
-        place = StatisticsPlace()(places.o)
-        m.submodules.sides = sides = DelayLine(width, lanes.latency)
-        m.d.comb += [
-            places.i.eq(Cat(x_last, x.group_first, x.group_last, x.block)),
-            sides.i.eq(operands.operand),
-            statistics.gradient.eq(~is_forward),
-            statistics.single.eq(self.flags[Flag.SUMS]),
-            statistics.valid.eq(results.write & sums),
-            statistics.value.eq(masked),
-            statistics.side.eq(sides.o),
-            statistics.place.eq(place),
-            statistics.mean.eq(
-                self._delayed(m, operands.is_fourth & reads_y, lanes.latency, "mean")
-            ),
-        ]
+        record_end, sums_idle = Const(0), Const(1)
+        if self._config.batch_norm:
+            m.submodules.statistics = statistics = Statistics(self._config)
+            m.submodules.places = places = DelayLine(StatisticsPlace().size, lanes.latency)
+            place = StatisticsPlace()(places.o)
+            m.submodules.sides = sides = DelayLine(width, lanes.latency)
+            m.d.comb += [
+                places.i.eq(Cat(x_last, x.group_first, x.group_last, x.block)),
+                sides.i.eq(operands.operand),
+                statistics.gradient.eq(~is_forward),
+                statistics.single.eq(self.flags[Flag.SUMS]),
+                statistics.valid.eq(results.write & sums),
+                statistics.value.eq(masked),
+                statistics.side.eq(sides.o),
+                statistics.place.eq(place),
+                statistics.mean.eq(
+                    self._delayed(m, operands.is_fourth & reads_y, lanes.latency, "mean")
+                ),
+                router.record_last.eq(statistics.o_last),
+            ]
+            wiring.connect(m, router.records, statistics.o)
+            record_end, sums_idle = sums & place.last & place.group_last, statistics.idle
 
         # Results.
         m.d.comb += [
             results.write.eq(self._delayed(m, results.claim, lanes.latency, "result")),
-            results.data.eq(Cat(result, sums & place.last & place.group_last)),
+            results.data.eq(Cat(result, record_end)),
             again.write.eq(self._delayed(m, again.claim, lanes.inner_latency, "again")),
             again.data.eq(lanes.inner),
         ]
@@ -306,7 +312,6 @@ class Epilogue(wiring.Component):
         with m.Else():
             m.d.comb += self.auxiliary.ready.eq(issue & adds)
         wiring.connect(m, router.seconds, second_results.o)
-        wiring.connect(m, router.records, statistics.o)
         wiring.connect(m, wiring.flipped(self.o), router.o)
         wiring.connect(m, wiring.flipped(self.second), router.second)
         m.d.comb += [
@@ -320,7 +325,6 @@ class Epilogue(wiring.Component):
             router.negative.payload.eq(negatives.r_data),
             router.negative.valid.eq(negatives.r_rdy),
             negatives.r_en.eq(router.negative.ready & (pool | unpool)),
-            router.record_last.eq(statistics.o_last),
         ]
 
         m.d.comb += self.lacking.eq(
@@ -335,7 +339,7 @@ class Epilogue(wiring.Component):
             Cat(
                 collector.idle,
                 operands.idle,
-                statistics.idle,
+                sums_idle,
                 router.idle,
                 results.idle,
                 second_results.idle,

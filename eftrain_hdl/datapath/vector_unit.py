@@ -84,6 +84,10 @@ class VectorUnit(wiring.Component):
         program = self._sequencer.program
         m.submodules.sequencer = sequencer = self._sequencer
         m.submodules.loss = loss = SoftmaxLoss(self._config, program.registers)
+
+        if not self._config.batch_norm:
+            self._connect_alone(m, sequencer, loss)
+            return m
         m.submodules.norm = norm = Norm(program)
 
         is_norm = norm.busy
@@ -93,19 +97,13 @@ class VectorUnit(wiring.Component):
         for name in _FROM_SEQUENCER:
             for user in (norm.sequencer, loss.sequencer):
                 m.d.comb += getattr(user, name).eq(getattr(sequencer, name))
-        for name in ("images", "classes", "record", "scale"):
-            m.d.comb += getattr(loss, name).eq(getattr(self, name))
+        self._connect_loss(m, loss)
         for name in ("flags", "out_blocks", *program.scalars):
             m.d.comb += getattr(norm, name).eq(getattr(self, name))
 
         m.d.comb += [
-            loss.start.eq(self.start_loss),
             norm.start.eq(self.start_norm),
-            loss.gradient.eq(self.flags[Flag.GRADIENT]),
             self.busy.eq(loss.busy | norm.busy),
-            loss.logits.payload.eq(self.logits.payload),
-            loss.logits.valid.eq(self.logits.valid),
-            self.logits.ready.eq(loss.logits.ready),
             loss.labels.payload.eq(self.side.payload),
             loss.labels.valid.eq(self.side.valid & ~is_norm),
             norm.i.payload.eq(self.side.payload),
@@ -115,7 +113,30 @@ class VectorUnit(wiring.Component):
             self.o.valid.eq(Mux(is_norm, norm.o.valid, loss.o.valid)),
             loss.o.ready.eq(self.o.ready & ~is_norm),
             norm.o.ready.eq(self.o.ready),
-            self.label_error.eq(loss.label_error),
             self.nonfinite.eq(loss.nonfinite | norm.nonfinite),
         ]
         return m
+
+    def _connect_loss(self, m, loss):
+        """What nobody else has a part in."""
+        wiring.connect(m, wiring.flipped(self.logits), loss.logits)
+        m.d.comb += [
+            *(
+                getattr(loss, name).eq(getattr(self, name))
+                for name in ("images", "classes", "record", "scale")
+            ),
+            loss.start.eq(self.start_loss),
+            loss.gradient.eq(self.flags[Flag.GRADIENT]),
+            self.label_error.eq(loss.label_error),
+        ]
+
+    def _connect_alone(self, m, sequencer, loss):
+        """A core without batch-norm has no NORM."""
+        self._connect_loss(m, loss)
+        for name in _TO_SEQUENCER:
+            m.d.comb += getattr(sequencer, name).eq(getattr(loss.sequencer, name))
+        for name in _FROM_SEQUENCER:
+            m.d.comb += getattr(loss.sequencer, name).eq(getattr(sequencer, name))
+        wiring.connect(m, wiring.flipped(self.side), loss.labels)
+        wiring.connect(m, loss.o, wiring.flipped(self.o))
+        m.d.comb += [self.busy.eq(loss.busy), self.nonfinite.eq(loss.nonfinite)]

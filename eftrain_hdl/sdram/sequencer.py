@@ -238,8 +238,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += [
                         rows[bank].eq(row),
                         opened.eq(opened | (1 << bank)),
-                        # The beat is in the queue one cycle before its command.
-                        wait.eq(max(cycles.t_rcd - 2, 0)),
+                        # Three cycles pass on the way to the column command as it is.
+                        wait.eq(max(cycles.t_rcd - 3, 0)),
                     ]
                     m.next = "OPENING"
             with m.State("OPENING"):

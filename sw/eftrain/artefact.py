@@ -10,6 +10,7 @@ The file says which core the bitstream holds, so that a program is never run on 
 ``gateware_version``  as the VERSION register says it, for example ``"0.1.0"``
 ``buffers``           ``stream_depth``, ``stationary_depth``, ``accumulator_depth``,
                       ``max_classes``, ``max_outstanding``
+``batch_norm``        whether the core has the units for it
 ``verilog_sha256``    of the core's Verilog text (``eftrain_hdl.verilog.generate(config)``)
 ``build``             its first 32 bits, 8 hexadecimal digits: what the BUILD register reads as
 ``memory``            ``base`` and ``size`` in bytes, as the core sees the memory
@@ -74,6 +75,7 @@ class Artefact:
     isa_version: int
     gateware_version: str
     buffers: dict
+    batch_norm: bool
     verilog_sha256: str
     build: str
     memory: dict
@@ -110,6 +112,7 @@ class Artefact:
             isa_version=isa.ISA_VERSION,
             gateware_version=".".join(map(str, VERSION)),
             buffers={name: getattr(config, name) for name in BUFFERS},
+            batch_norm=config.batch_norm,
             verilog_sha256=digest,
             build=digest[:8],
             memory={"base": base, "size": size},
@@ -125,7 +128,7 @@ class Artefact:
     @property
     def config(self):
         """The core's ``CoreConfig``."""
-        return CoreConfig.parse(self.array, self.format, **self.buffers)
+        return CoreConfig.parse(self.array, self.format, batch_norm=self.batch_norm, **self.buffers)
 
     @property
     def build_word(self):
@@ -200,6 +203,8 @@ class Artefact:
             value = getattr(self, name)
             if not isinstance(value, kind) or isinstance(value, bool):
                 return f"has {name} {value!r}"
+        if not isinstance(self.batch_norm, bool):
+            return f"has batch_norm {self.batch_norm!r}"
         if not _is_digest(self.verilog_sha256) or self.build != self.verilog_sha256[:8]:
             return f"has build {self.build!r}, which does not begin its verilog_sha256"
         if self.clock_hz <= 0:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from eftrain_hdl.config import CoreConfig
-
 from .boards import Family, find
 from .errors import UserError
 
@@ -67,19 +65,7 @@ def run(
 def choose(board, *, array=None, format=None, clock=None, output=None):
     """Board, core, clock in Hz and folder for a command line; see :func:`run`."""
     board = find(board)
-    preset = next(
-        (
-            (own_array, own_format)
-            for own_array, own_format in board.presets
-            if array in (None, own_array) and format in (None, own_format)
-        ),
-        board.presets[0],
-    )
-    array, format = array or preset[0], format or preset[1]
-    try:
-        config = CoreConfig.parse(array, format)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    config = board.core(array, format)
     if clock is not None and not MIN_CLOCK_MHZ <= clock <= MAX_CLOCK_MHZ:
         raise UserError(
             f"--clock {clock:g} is not from {MIN_CLOCK_MHZ} to {MAX_CLOCK_MHZ} MHz; the clock of "
@@ -88,6 +74,6 @@ def choose(board, *, array=None, format=None, clock=None, output=None):
     clock_hz = board.clock_hz if clock is None else round(clock * 1e6)
     if output is None:
         output = Path("build") / board.name
-        if (array, format) != board.presets[0]:
-            output /= f"{array}-{format}"
+        if (config.array, config.format) != board.presets[0]:
+            output /= f"{config.array}-{config.format}"
     return board, config, clock_hz, Path(output)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 import eftrain_hdl
-from eftrain_hdl.config import CoreConfig
 
 from . import report
 from .artefact import CONFIG_FILE, Artefact
@@ -127,7 +126,7 @@ def prepare(settings, *, on_status=None, describe=None):
         board has.
     """
     board = find(settings.board)
-    config = _config(board, settings)
+    config = board.core(settings.array, settings.format)
     for name in ("epochs", "batch_size"):
         check_count(getattr(settings, name), name)
     check_count(settings.seed, "seed", least=0)
@@ -147,14 +146,6 @@ def prepare(settings, *, on_status=None, describe=None):
     job = run.plan(artefact.memory["base"], artefact.memory["size"])
     planned = {"program": job.program, "memory_bytes": job.memory.used}
     return BoardRun(**{**vars(run), **planned, "memory_base": job.memory.base})
-
-
-def _config(board, settings):
-    default = board.presets[0]
-    try:
-        return CoreConfig.parse(settings.array or default[0], settings.format or default[1])
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def _weights(settings, graph):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from . import report
 from .board_run import RESULTS, BoardRun
-from .boards import find
+from .boards import BOARDS, find
 from .devices.base import DeviceError
 from .devices.open import SERIAL, Target, resolve
 from .errors import UserError
 from .personalize import Settings, Task, personalize
 
-__all__ = ["load", "main", "open_on_chip", "run"]
+__all__ = ["load", "main", "open_board", "open_on_chip", "run"]
 
 OVERLAY, OVERLAY_SOURCE = "eftrain.dtbo", "eftrain.dtso"
 
@@ -49,6 +49,31 @@ def open_on_chip(artefact, *, kind=None, size=None, root="/"):
             clock_hz=artefact.clock_hz,
         )
     return UioDevice(clock_hz=artefact.clock_hz, root=root)
+
+
+def open_board(artefact, device=None, *, size=None, root="/", on_status=None):
+    """Open the device that is to hold the artefact's core.
+
+    Parameters
+    ----------
+    artefact : Artefact
+    device : str, optional
+        ``uio``, ``pynq`` or a name of ``devices.open``; by default the artefact's board.
+    size, root
+        As for :func:`open_on_chip`.
+    on_status : callable, optional
+        Called with a line of text while a simulated device is built.
+    """
+    device = device or artefact.board
+    if device in ON_CHIP:
+        return open_on_chip(artefact, kind=device, size=size, root=root)
+    if device in BOARDS and not BOARDS[device].serial:
+        return open_on_chip(artefact, size=size, root=root)
+    if device.startswith(SERIAL) and artefact.serial:
+        from .devices.serial import SerialDevice
+
+        return SerialDevice(device.removeprefix(SERIAL), baud=artefact.serial["baud"])
+    return resolve(device).open(artefact.config, on_status)
 
 
 def load(artefact, root="/"):
@@ -104,10 +129,12 @@ def run(folder, *, device=None, root="/", with_bitstream=False, open_device=None
     report.check_output(Path(folder) / RESULTS)
     if with_bitstream:
         load(artefact, root)
-    opened = open_device or _opener(plan, device, root)
+    name = device or artefact.board
+
+    size = max(1, -(-plan.memory_bytes >> 20)) << 20
 
     def open_checked(config, on_status):
-        found = opened()
+        found = open_device() if open_device else open_board(artefact, name, size=size, root=root)
         try:
             artefact.check_device(found)
             job = plan.check_program(found)
@@ -120,7 +147,6 @@ def run(folder, *, device=None, root="/", with_bitstream=False, open_device=None
         )
         return found
 
-    name = device or artefact.board
     settings = Settings(
         array=artefact.array, format=artefact.format, device=name, epochs=plan.epochs,
         batch_size=plan.batch_size, learning_rate=plan.learning_rate, momentum=plan.momentum,
@@ -140,23 +166,6 @@ def run(folder, *, device=None, root="/", with_bitstream=False, open_device=None
     say(f"Accuracy {before:.1%} before, {after:.1%} after; {result.history.cycles:,} cycles.")
     say(f"Wrote result.json, history.csv and personalised.npz to {settings.output}.")
     return result
-
-
-def _opener(plan, device, root):
-    """Function without arguments that opens the device."""
-    artefact = plan.artefact
-    if device in ON_CHIP or device in (None, artefact.board) and not find(artefact.board).serial:
-        kind = device if device in ON_CHIP else None
-        size = max(1, -(-plan.memory_bytes >> 20)) << 20
-        return lambda: open_on_chip(artefact, kind=kind, size=size, root=root)
-    device = device or artefact.board
-    if device.startswith(SERIAL) and artefact.serial:
-        from .devices.serial import SerialDevice
-
-        port, baud = device.removeprefix(SERIAL), artefact.serial["baud"]
-        return lambda: SerialDevice(port, baud=baud)
-    target = resolve(device)
-    return lambda: target.open(artefact.config, print)
 
 
 class _Lines:

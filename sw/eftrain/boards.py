@@ -7,6 +7,8 @@ and vendor scripts are in ``platforms/``.
 from dataclasses import dataclass
 from enum import Enum
 
+from eftrain_hdl.config import CoreConfig
+
 from .errors import UserError
 
 __all__ = ["BOARDS", "Board", "Capacity", "Family", "find"]
@@ -59,6 +61,8 @@ class Board:
         how much was reserved; this is the most that is asked for.
     presets : tuple of (str, str)
         Array and format of the cores that are built for the board; the first one is the default.
+    batch_norm : bool
+        Whether its cores have batch-norm; small parts do without.
     serial : bool
         Whether the host is at the other end of a serial line, instead of on the chip.
     """
@@ -72,7 +76,34 @@ class Board:
     memory_base: int
     memory_size: int
     presets: tuple
+    batch_norm: bool = True
     serial: bool = False
+
+    def core(self, array=None, format=None):
+        """The ``CoreConfig`` of a core for this board.
+
+        Parameters
+        ----------
+        array, format : str, optional
+            One that is not given is that of the first preset that has the other.
+
+        Raises
+        ------
+        UserError
+            If there is no such core.
+        """
+        known = [
+            preset
+            for preset in self.presets
+            if array in (None, preset[0]) and format in (None, preset[1])
+        ]
+        own_array, own_format = (known or self.presets)[0]
+        try:
+            return CoreConfig.parse(
+                array or own_array, format or own_format, batch_norm=self.batch_norm
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 _BOARDS = (
@@ -108,6 +139,7 @@ _BOARDS = (
         memory_base=0x1000_0000,
         memory_size=32 << 20,
         presets=(("4x4", "bf16"),),
+        batch_norm=False,
         serial=True,
     ),
 )

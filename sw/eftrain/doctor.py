@@ -14,7 +14,7 @@ from eftrain_hdl.isa import ISA_VERSION
 
 from . import selftest
 from .artefact import Artefact
-from .board_program import ON_CHIP, open_on_chip
+from .board_program import ON_CHIP, open_board
 from .board_run import RUN, BoardRun
 from .boards import BOARDS
 from .devices.base import DeviceError
@@ -202,21 +202,19 @@ class _Doctor:
             yield _attempt("one layer", lambda: selftest.check_layer(device))
 
     def _open(self):
+        if self._artefact:
+            size = max(4, -(-(self._needed or 0) >> 20)) << 20
+            return open_board(
+                self._artefact, self._name, size=size, root=self._root, on_status=self._on_status
+            )
         if self.on_chip:
-            kind = self._name if self._name in ON_CHIP else None
-            if self._artefact:
-                return open_on_chip(self._artefact, kind=kind, size=self._needed, root=self._root)
             from .devices.pynq import PynqDevice, available
             from .devices.uio import UioDevice
 
-            if kind == "pynq" or kind is None and available():
+            if self._name == "pynq" or self._name not in ON_CHIP and available():
                 return PynqDevice()
             return UioDevice(root=self._root)
-        config = None
-        if self._artefact:
-            config = self._artefact.config
-        elif self._target.core:
-            config = self._target.config(*self._core)
+        config = self._target.config(*self._core) if self._target.core else None
         return self._target.open(config, self._on_status)
 
     def _bitstream(self, device):

@@ -102,6 +102,7 @@ class Driver:
             stationary_depth=self._read("STATIONARY_DEPTH"),
             accumulator_depth=self._read("ACCUMULATOR_DEPTH"),
             max_classes=self._read("MAX_CLASSES"),
+            batch_norm=bool(self._fields("FEATURES")["batch_norm"]),
         )
 
     def require(self, config):
@@ -114,6 +115,7 @@ class Driver:
             "stationary_depth",
             "accumulator_depth",
             "max_classes",
+            "batch_norm",
         )
         for name in names:
             planned, found = getattr(config, name), getattr(self.config, name)

@@ -21,6 +21,7 @@ from eftrain.boards import BOARDS
 from eftrain.commands import build
 from eftrain.devices import fpga_manager
 from eftrain.devices.sim import SimDevice
+from eftrain.doctor import examine
 from eftrain.errors import UserError
 from eftrain.trainer import Trainer
 from eftrain.weights_file import load_weights, save_weights
@@ -224,6 +225,8 @@ def test_a_serial_board_is_opened_at_its_baud_rate(settings, core, tmp_path, cap
     monkeypatch.setattr("eftrain.devices.serial.SerialDevice", open_port)
     assert main([str(tmp_path / "out"), "--device", "serial:/dev/ttyUSB7"]) == 0
     assert opened == [("/dev/ttyUSB7", 1_000_000)]
+    list(examine("serial:/dev/ttyUSB8", artefact=serial.folder))
+    assert opened[1:] == [("/dev/ttyUSB8", 1_000_000)]
 
 
 def change(path, function):

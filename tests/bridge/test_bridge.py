@@ -16,4 +16,4 @@ def test_bridge(monkeypatch):
 
     model = build_testbench(FlatPorts(BridgeBench()), name="serial_bridge")
     # One run for all: starting the simulator takes longer than most of the tests.
-    assert model.run("tb_bridge") == TESTS
+    assert model.run("tb_bridge,tb_bridge_requests") == TESTS

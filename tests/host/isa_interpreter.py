@@ -50,6 +50,7 @@ class InterpretedDevice(Device):
             "STATIONARY_DEPTH": config.stationary_depth,
             "ACCUMULATOR_DEPTH": config.accumulator_depth,
             "MAX_CLASSES": config.max_classes,
+            "FEATURES": int(config.batch_norm),
         }
         self._names = {register.address: register for register in isa.REGISTERS}
         self._program = None

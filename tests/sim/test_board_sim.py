@@ -1,5 +1,7 @@
 """The simulated ULX3S: core, SDRAM and serial line behind the driver for real boards."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,6 @@ from eftrain.devices import DeviceError
 from eftrain.devices.board_sim import BoardSimDevice
 from eftrain.driver import Driver
 from eftrain.personalize import Settings, personalize, prepare
-from eftrain_hdl.config import CoreConfig
 
 BOARD = find("ulx3s")
 
@@ -17,11 +18,9 @@ def test_first_steps_of_the_demo_have_the_bits_of_the_core_alone():
     """Other memory, other timing, a serial line in between: the same weights."""
     results = []
     for device in ("sim", "ulx3s-sim"):
-        array, number_format = BOARD.presets[0]
-        settings = Settings(
-            array=array, format=number_format, device=device, samples=32, epochs=1, batch_size=16
-        )
-        results.append(personalize(prepare(settings)))
+        task = prepare(Settings(device=device, samples=32, epochs=1, batch_size=16))
+        # The same core: another would add in another order.
+        results.append(personalize(replace(task, config=BOARD.core())))
     core, board = results
     assert board.history.losses == core.history.losses
     # It was the board: a step takes several times as long on one narrow memory.
@@ -43,7 +42,7 @@ def test_what_the_board_says_of_itself(device):
     assert device.name == "ulx3s-sim"
     assert (device.memory_base, device.memory_size) == (BOARD.memory_base, BOARD.memory_size)
     assert device.clock_hz == BOARD.clock_hz
-    assert Driver(device).config == CoreConfig.parse(*BOARD.presets[0])
+    assert Driver(device).config == BOARD.core()
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4095])

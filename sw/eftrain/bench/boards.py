@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from eftrain_hdl.config import CoreConfig
-
 from ..boards import BOARDS
 from ..devices.board_sim import BoardSimDevice
 from ..devices.sim import SimDevice
@@ -102,7 +100,7 @@ def _plan(config, network, batch):
 def _steps():
     for board in BOARDS.values():
         for array, number_format in board.presets:
-            config = CoreConfig.parse(array, number_format)
+            config = board.core(array, number_format)
             for network, batch in STEPS:
                 predicted = predicted_cycles(board, config, network, batch)
                 yield (

@@ -15,7 +15,7 @@ import select
 import threading
 import tty
 
-from eftrain_hdl.config import CoreConfig, SystemConfig
+from eftrain_hdl.config import SystemConfig
 
 from .base import DeviceError
 from .serial import SerialDevice
@@ -175,7 +175,7 @@ class BoardSimDevice(SerialDevice):
 
     def __init__(self, board, config=None, *, on_status=None):
         self.simulation = None
-        core = config or CoreConfig.parse(*board.presets[0])
+        core = config or board.core()
         system = SystemConfig(
             core=core, clock_hz=board.clock_hz, baud=board.clock_hz // CYCLES_PER_BIT
         )

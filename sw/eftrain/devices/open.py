@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from eftrain_hdl.config import CoreConfig
 
-from ..boards import BOARDS, find
+from ..boards import BOARDS
 from ..errors import UserError
 
 __all__ = ["NAMES", "Target", "resolve"]
@@ -41,15 +41,16 @@ class Target:
     open : callable
         ``open(config, on_status)`` gives the :class:`Device`. A device with a core of its own is
         not changed by ``config``, which the driver compares with it.
-    core : tuple or None
-        Array and format, if they are known without opening it.
+    core : callable or None
+        ``core(array, format)`` gives the ``CoreConfig``, where None stands for the device's own; if
+        that is known without opening it.
     memory : tuple or None
         Address and bytes of its memory, if they are.
     """
 
     name: str
     open: Callable
-    core: tuple | None = None
+    core: Callable | None = None
     memory: tuple | None = None
 
     def config(self, array=None, format=None):
@@ -62,19 +63,29 @@ class Target:
         DeviceError
             If the device must be asked and does not answer.
         """
-        if array is None and format is None and self.core is None:
-            return self._ask()
-        default = self.core or DEFAULT_CORE
-        try:
-            return CoreConfig.parse(array or default[0], format or default[1])
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        if self.core:
+            return self.core(array, format)
+        _any_core(array, format)
+        found = self._ask()
+        if array not in (None, found.array) or format not in (None, found.format):
+            raise UserError(
+                f"{self.name} has a {found.array} {found.format} core; leave out --array and "
+                "--format, or load another bitstream."
+            )
+        return found
 
     def _ask(self):
         from ..driver import Driver
 
         with self.open(None, None) as device:
             return Driver(device).config
+
+
+def _any_core(array, format):
+    try:
+        return CoreConfig.parse(array or DEFAULT_CORE[0], format or DEFAULT_CORE[1])
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _open_sim(config, on_status):
@@ -113,12 +124,12 @@ def _on_chip(board):
 
 
 def _targets():
-    yield Target("sim", _open_sim, DEFAULT_CORE, (MEMORY_BASE, MEMORY_SIZE))
+    yield Target("sim", _open_sim, _any_core, (MEMORY_BASE, MEMORY_SIZE))
     for board in BOARDS.values():
         if board.serial:
             memory = board.memory_base, board.memory_size
             name = board.name + SIMULATED
-            yield Target(name, _simulated_board(board), board.presets[0], memory)
+            yield Target(name, _simulated_board(board), board.core, memory)
         else:
             yield Target(board.name, _on_chip(board))
 
@@ -139,7 +150,7 @@ def resolve(name):
                 "The device 'serial:' names no port; give one, for example serial:/dev/ttyUSB0."
             )
         return Target(name, _serial(port))
-    if name in BOARDS and find(name).serial:
+    if name in BOARDS and BOARDS[name].serial:
         raise UserError(
             f"The board {name} hangs on a serial port; name the port, for example "
             f"--device serial:/dev/ttyUSB0, or use --device {name}{SIMULATED}."

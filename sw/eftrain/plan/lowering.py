@@ -155,6 +155,11 @@ class _Lowering:
         return stage
 
     def _norm(self, index, layer, source, alone):
+        if not self.config.batch_norm:
+            raise UserError(
+                f"{self.graph.layer_name(index)} is a batch-norm, and this core was built without "
+                "its units; use a core with batch-norm, or a network without."
+            )
         bare = not (source.norm or source.relu or source.pooled or source.addend)
         if not (alone and source.trainable and bare):
             raise UserError(

@@ -48,7 +48,7 @@ class Schedule:
         self.config = config
         self.optimizer = optimizer
         self.stages = lower(graph, config)
-        if optimizer:
+        if optimizer and config.batch_norm:
             record_biases(self.stages, optimizer)
         if graph.classes > config.max_classes:
             raise UserError(
