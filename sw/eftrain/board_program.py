@@ -130,7 +130,6 @@ def run(folder, *, device=None, root="/", with_bitstream=False, open_device=None
     if with_bitstream:
         load(artefact, root)
     name = device or artefact.board
-
     size = max(1, -(-plan.memory_bytes >> 20)) << 20
 
     def open_checked(config, on_status):
@@ -152,7 +151,7 @@ def run(folder, *, device=None, root="/", with_bitstream=False, open_device=None
         batch_size=plan.batch_size, learning_rate=plan.learning_rate, momentum=plan.momentum,
         seed=plan.seed, output=Path(folder) / RESULTS,
     )  # fmt: skip
-    target = Target(name, open_checked, (artefact.array, artefact.format))
+    target = Target(name, open_checked)
     task = Task(
         settings, target, artefact.config, plan.graph, plan.optimizer, plan.train, plan.test
     )

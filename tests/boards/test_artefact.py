@@ -18,7 +18,7 @@ TEXT = "module eftrain_4x4_bf16; endmodule\n"
 
 @pytest.fixture
 def written(tmp_path):
-    config = CoreConfig.parse("4x4", "bf16", stream_depth=1024, max_outstanding=8)
+    config = CoreConfig.parse("4x4", "bf16", stream_depth=1024, max_outstanding=8, batch_norm=False)
     artefact = Artefact.describe("ulx3s", config, TEXT, clock_hz=55_000_000, baud=3_000_000)
     tmp_path.joinpath("eftrain.bit").write_bytes(b"bits")
     return artefact.with_bitstream(tmp_path / "eftrain.bit").write(tmp_path)
@@ -34,6 +34,7 @@ def test_the_file_holds_what_the_format_says(written, tmp_path):
             "stream_depth": 1024, "stationary_depth": 4096, "accumulator_depth": 2048,
             "max_classes": 1024, "max_outstanding": 8,
         },
+        "batch_norm": False,
         "verilog_sha256": digest, "build": digest[:8],
         "memory": {"base": 0x1000_0000, "size": 32 << 20}, "serial": {"baud": 3_000_000},
         "bitstream": {"file": "eftrain.bit", "sha256": hashlib.sha256(b"bits").hexdigest()},
@@ -43,7 +44,9 @@ def test_the_file_holds_what_the_format_says(written, tmp_path):
 def test_it_is_read_again(written, tmp_path):
     again = Artefact.read(tmp_path)
     assert again == written and again.folder == tmp_path
-    assert again.config == CoreConfig.parse("4x4", "bf16", stream_depth=1024, max_outstanding=8)
+    assert again.config == CoreConfig.parse(
+        "4x4", "bf16", stream_depth=1024, max_outstanding=8, batch_norm=False
+    )
     assert again.build_word == int(hashlib.sha256(TEXT.encode()).hexdigest()[:8], 16)
     again.verify()
 
@@ -64,6 +67,7 @@ def test_the_board_gives_what_is_not_given():
     ({"array": "5x5"}, "nearest that is supported is 4x4"),
     ({"buffers": {"depth": 3}}, "describes no core"),
     ({"buffers": []}, r"has buffers \[\]"),
+    ({"batch_norm": 1}, "has batch_norm 1"),
     ({"clock_hz": "fast"}, "has clock_hz 'fast'"),
     ({"clock_hz": 0}, "has clock_hz 0"),
     ({"build": "00000000"}, "does not begin its verilog_sha256"),

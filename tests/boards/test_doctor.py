@@ -280,6 +280,33 @@ def test_one_wrong_weight_of_a_layer_is_found(core):
     assert found == {"forward", "input gradient", "weight gradient", "bias gradient"}
 
 
+def test_the_programs_run_on_cores_without_batch_norm(core):
+    """Small parts have none, and refuse its flags and opcode."""
+    programs = []
+
+    def note(address, data):
+        if len(data) % isa.DESCRIPTOR_BYTES == 0 and data[0] in {*map(int, isa.Opcode)}:
+            programs.append(bytes(data))
+        core.write_memory(address, data)
+
+    recorder = Recorder(core)
+    recorder.write_memory = note
+    for port in selftest.PORTS:
+        selftest.check_port(recorder, port)
+    selftest.check_layer(recorder)
+    found = set()
+    for program in programs:
+        size = isa.DESCRIPTOR_BYTES
+        last, _, _ = isa.decode(program[-size:])
+        if last != isa.Opcode.END:
+            continue
+        for place in range(0, len(program), size):
+            opcode, flags, _ = isa.decode(program[place : place + size])
+            assert not flags & set(isa.BATCH_NORM_FLAGS) and opcode != isa.Opcode.NORM
+            found.add(opcode.name)
+    assert found >= {"CONV_FP", "CONV_BP", "CONV_WU", "PASS", "END"}
+
+
 def test_an_artefact_that_is_damaged_is_one_finding_of_many(look, artefact):
     (artefact.folder / "eftrain.bit").write_bytes(b"x")
     found = look()

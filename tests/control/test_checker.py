@@ -12,8 +12,14 @@ from eftrain_hdl.isa import ErrorCode, Flag, Opcode
 
 MAX_CLASSES = 1024
 FP, BP, WU, PASS, PASS_BP, LOSS, NORM = (
-    Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU, Opcode.PASS, Opcode.PASS_BP, Opcode.LOSS,
-    Opcode.NORM)
+    Opcode.CONV_FP,
+    Opcode.CONV_BP,
+    Opcode.CONV_WU,
+    Opcode.PASS,
+    Opcode.PASS_BP,
+    Opcode.LOSS,
+    Opcode.NORM,
+)
 GRIDDED = (FP, BP, WU, PASS, PASS_BP)
 BIG = (BP, PASS_BP)
 ONE_BLOCK = (PASS, PASS_BP)
@@ -26,9 +32,9 @@ def needed(op, flag):
     return (flag, *chain)
 
 
-def verdicts(blobs):
+def verdicts(blobs, **options):
     """What the checker says of each descriptor."""
-    dut = DescriptorChecker(max_classes=MAX_CLASSES)
+    dut = DescriptorChecker(max_classes=MAX_CLASSES, **options)
     codes = []
 
     async def testbench(ctx):
@@ -91,9 +97,13 @@ def model(blob):
         return ErrorCode.ZERO_DIMENSION
     grid = "big" if opcode in BIG else "small"
     for a in axes:
-        if (v[f"kernel_{a}"] > 11 or v[f"stride_{a}"] > 4 or v[f"pad_{a}"] >= v[f"kernel_{a}"]
-                or v[f"tile_{a}"] > v[f"{grid}_{a}"]
-                or (v[f"small_{a}"] - 1) * v[f"stride_{a}"] > v[f"big_{a}"] - 1 + v[f"pad_{a}"]):
+        if (
+            v[f"kernel_{a}"] > 11
+            or v[f"stride_{a}"] > 4
+            or v[f"pad_{a}"] >= v[f"kernel_{a}"]
+            or v[f"tile_{a}"] > v[f"{grid}_{a}"]
+            or (v[f"small_{a}"] - 1) * v[f"stride_{a}"] > v[f"big_{a}"] - 1 + v[f"pad_{a}"]
+        ):
             return ErrorCode.OVERSIZED_DIMENSION
     if v["tile_images"] > v["images"] or v["tile_out_blocks"] > v["out_blocks"]:
         return ErrorCode.OVERSIZED_DIMENSION
@@ -136,7 +146,10 @@ def cases():
     """``(expected code, descriptor)``: for each rule, just inside and just outside."""
     none, flagged = ErrorCode.NONE, ErrorCode.ILLEGAL_FLAGS
     zero, large, odd = (
-        ErrorCode.ZERO_DIMENSION, ErrorCode.OVERSIZED_DIMENSION, ErrorCode.MISALIGNED_ADDRESS)
+        ErrorCode.ZERO_DIMENSION,
+        ErrorCode.OVERSIZED_DIMENSION,
+        ErrorCode.MISALIGNED_ADDRESS,
+    )
     for op in Opcode:
         yield none, good(op)
         for flag in range(24):
@@ -164,8 +177,13 @@ def cases():
             yield none, good(op, **{f"kernel_{a}": 3, f"pad_{a}": 2})
             yield large, good(op, **{f"kernel_{a}": 3, f"pad_{a}": 3})
             for stride in (1, 2, 3, 4):
-                size = {f"kernel_{a}": 3, f"pad_{a}": 1, f"stride_{a}": stride, f"tile_{a}": 3,
-                        f"small_{a}": 5}
+                size = {
+                    f"kernel_{a}": 3,
+                    f"pad_{a}": 1,
+                    f"stride_{a}": stride,
+                    f"tile_{a}": 3,
+                    f"small_{a}": 5,
+                }
                 yield none, good(op, **size, **{f"big_{a}": 4 * stride})
                 yield large, good(op, **size, **{f"big_{a}": 4 * stride - 1})
             yield large, good(op, **{f"stride_{a}": 5, f"small_{a}": 1, f"tile_{a}": 1})
@@ -218,8 +236,12 @@ def test_rules():
         assert verdict == code, blob.hex()
         assert model(blob) == code, blob.hex()
     assert set(wanted) == {
-        ErrorCode.NONE, ErrorCode.UNKNOWN_OPCODE, ErrorCode.ILLEGAL_FLAGS,
-        ErrorCode.ZERO_DIMENSION, ErrorCode.OVERSIZED_DIMENSION, ErrorCode.MISALIGNED_ADDRESS,
+        ErrorCode.NONE,
+        ErrorCode.UNKNOWN_OPCODE,
+        ErrorCode.ILLEGAL_FLAGS,
+        ErrorCode.ZERO_DIMENSION,
+        ErrorCode.OVERSIZED_DIMENSION,
+        ErrorCode.MISALIGNED_ADDRESS,
     }
 
 
@@ -245,3 +267,18 @@ def test_random_descriptors(seed):
     for blob, code in zip(blobs, codes, strict=True):
         assert code == model(blob), blob.hex()
     assert codes.count(ErrorCode.NONE) > 100
+
+
+def test_core_without_batch_norm():
+    cases = [(ErrorCode.UNKNOWN_OPCODE, good(NORM))]
+    for op in (*GRIDDED, LOSS):
+        for flag in isa.LEGAL_FLAGS[op]:
+            flags = needed(op, flag)
+            refused = set(flags) & set(isa.BATCH_NORM_FLAGS)
+            even = dict.fromkeys(("tile_rows", "tile_cols", "small_rows", "small_cols"), 6)
+            sizes = even if Flag.POOL in flags else {}
+            code = ErrorCode.ILLEGAL_FLAGS if refused else ErrorCode.NONE
+            cases.append((code, good(op, flags, **sizes)))
+    codes, blobs = zip(*cases, strict=True)
+    assert list(codes) == verdicts(blobs, batch_norm=False)
+    assert verdicts(blobs) == [ErrorCode.NONE] * len(blobs)

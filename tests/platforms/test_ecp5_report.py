@@ -2,7 +2,10 @@
 
 import pytest
 
+from platforms import BitstreamError
+from platforms.ecp5_fit import check_counts
 from platforms.ecp5_report import Hierarchy, failing, timing, utilisation
+from platforms.ecp5_tools import without_idle_carries
 
 SCOPES = (
     "system", "system.core", "system.core.engine", "system.core.engine.kernel",
@@ -136,3 +139,33 @@ def test_utilisation_by_block():
         "SDRAM controller": {**nothing, "DP16KD": 1},
     }
     assert list(found["blocks"])[0] == "stream chain"
+
+
+def test_only_carries_that_go_nowhere_are_left_open():
+    def adder(carry_in, carry_out):
+        return {"type": "CCU2C", "connections": {"CIN": [carry_in], "COUT": [carry_out]}}
+
+    module = {
+        "ports": {"o": {"bits": [5]}},
+        "cells": {
+            "low": adder("0", 2),
+            "high": adder(2, 3),
+            "compare": adder("1", 4),
+            "port": adder("0", 5),
+            "lut": {"type": "LUT4", "connections": {"A": [4], "Z": [6]}},
+        },
+    }
+    without_idle_carries(module)
+    carries = {name: cell["connections"].get("COUT") for name, cell in module["cells"].items()}
+    assert carries == {"low": [2], "high": ["x"], "compare": [4], "port": [5], "lut": None}
+
+
+def test_a_netlist_that_is_too_large_is_named_before_placement():
+    cells = {str(n): {"type": "TRELLIS_DPR16X4"} for n in range(13_940)}
+    check_counts({"cells": cells})
+    cells["one more"] = {"type": "LUT4"}
+    with pytest.raises(BitstreamError, match="it needs 83,641 LUT4 of 83,640; choose a smaller"):
+        check_counts({"cells": cells})
+    multipliers = {str(n): {"type": "MULT18X18D"} for n in range(157)}
+    with pytest.raises(BitstreamError, match="157 MULT18X18D of 156"):
+        check_counts({"cells": multipliers})
