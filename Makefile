@@ -19,8 +19,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 PINS := pyproject.toml requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint verilog bitstream vivado-project ip board-resources bench \
-  bench-rtl profile resources docs clean
+.PHONY: help setup demo test lint verilog bitstream vivado-project ip board-resources board-numbers \
+  bench   bench-rtl profile resources docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,13 @@ build/bench/resources-%.json: $(VENV)/.resources $(GATEWARE)
 	@mkdir -p $(@D)
 	$(BIN)/eftrain resources --json $@ --array $(word 1,$(subst -, ,$*)) \
 	  --format $(word 2,$(subst -, ,$*)) --target $(word 3,$(subst -, ,$*))
+
+board-resources: $(VENV)/.boards ## Count the Zynq boards' designs with yosys (very long)
+	$(BIN)/python -m platforms.board_resources $(ARGS)
+
+board-numbers: $(VENV)/.boards ## Simulate steps of the boards' cores; renew docs/boards.md (long)
+	$(PIP) --no-build-isolation -e '.[demo,serial]'
+	$(BIN)/python -m eftrain.bench.boards --simulate ulx3s pynq-z1 zcu102
 
 docs: $(VENV)/.demo ## Regenerate docs/isa.md and docs/registers.md from eftrain_hdl/isa.py
 	$(BIN)/python -m eftrain_hdl.isa_docs

@@ -13,7 +13,7 @@ counted; nothing is placed or timed.
 
 Numbers are kept in ``board_resources.json``, one entry a board, array and format: ``lut`` (logic
 cells, without LUTs that serve as memory), ``memory_luts``, ``ff``, ``dsp``, ``bram36``,
-``synthesis`` (``flat, for area`` or ``blocks``).
+``batch_norm`` (whether the core has it), ``synthesis`` (``flat, for area`` or ``blocks``).
 """
 
 import argparse
@@ -29,7 +29,6 @@ from pathlib import Path
 from eftrain import resources
 from eftrain.boards import BOARDS, Family, find
 from eftrain.errors import UserError
-from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.verilog_text import without_memory_loops
 
 __all__ = ["RECORD", "black_box", "load", "main", "measure", "module_ports"]
@@ -109,6 +108,7 @@ def measure(board, config, *, flat=False):
         "board": board.name,
         "array": config.array,
         "format": config.format,
+        "batch_norm": config.batch_norm,
         "synthesis": "flat, for area" if flat else "blocks",
         **asdict(usage),
         "memory_luts": memory,
@@ -198,8 +198,8 @@ def _wanted(options):
             raise UserError(f"{boards[0].title} is no Zynq board; choose zcu102 or pynq-z1.")
     if options.array:
         formats = [options.format or "fp32"]
-        return [(b, CoreConfig.parse(options.array, f)) for b in boards for f in formats]
-    return [(board, CoreConfig.parse(*preset)) for board in boards for preset in board.presets]
+        return [(b, b.core(options.array, f)) for b in boards for f in formats]
+    return [(board, board.core(*preset)) for board in boards for preset in board.presets]
 
 
 if __name__ == "__main__":

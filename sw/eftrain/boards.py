@@ -61,8 +61,8 @@ class Board:
         how much was reserved; this is the most that is asked for.
     presets : tuple of (str, str)
         Array and format of the cores that are built for the board; the first one is the default.
-    batch_norm : bool
-        Whether its cores have batch-norm; small parts do without.
+    without_batch_norm : tuple of str
+        Arrays whose cores are built without batch-norm, to fit the part.
     serial : bool
         Whether the host is at the other end of a serial line, instead of on the chip.
     """
@@ -76,16 +76,18 @@ class Board:
     memory_base: int
     memory_size: int
     presets: tuple
-    batch_norm: bool = True
+    without_batch_norm: tuple = ()
     serial: bool = False
 
-    def core(self, array=None, format=None):
+    def core(self, array=None, format=None, batch_norm=None):
         """The ``CoreConfig`` of a core for this board.
 
         Parameters
         ----------
         array, format : str, optional
             One that is not given is that of the first preset that has the other.
+        batch_norm : bool, optional
+            As ``without_batch_norm`` says if it is not given.
 
         Raises
         ------
@@ -98,10 +100,11 @@ class Board:
             if array in (None, preset[0]) and format in (None, preset[1])
         ]
         own_array, own_format = (known or self.presets)[0]
+        array, format = array or own_array, format or own_format
+        if batch_norm is None:
+            batch_norm = array not in self.without_batch_norm
         try:
-            return CoreConfig.parse(
-                array or own_array, format or own_format, batch_norm=self.batch_norm
-            )
+            return CoreConfig.parse(array, format, batch_norm=batch_norm)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -128,6 +131,7 @@ _BOARDS = (
         memory_base=0x1000_0000,
         memory_size=128 << 20,
         presets=(("8x8", "bf16"), ("4x4", "fp32")),
+        without_batch_norm=("8x8",),
     ),
     Board(
         name="ulx3s",
@@ -139,7 +143,7 @@ _BOARDS = (
         memory_base=0x1000_0000,
         memory_size=32 << 20,
         presets=(("4x4", "bf16"),),
-        batch_norm=False,
+        without_batch_norm=("4x4", "8x8"),
         serial=True,
     ),
 )

@@ -237,20 +237,21 @@ def test_a_core_that_does_not_fit(tmp_path, board, array, format, dsp, of):
 
 
 def test_presets_fit():
-    """By yosys's count at most 80 % of anything, LUTs that serve as memory left out."""
+    """By yosys's count at most 80 % of anything, also of LUTs with those that serve as memory."""
     record = load()
     for name in zynq_project.BOARDS:
         board = find(name)
         for array, format in board.presets:
-            config = CoreConfig.parse(array, format)
+            config = board.core(array, format)
             check_fits(config, board)
             usage = record[name, array, format]
+            assert usage["batch_norm"] == config.batch_norm
             assert usage["dsp"] == multipliers(config)
             for kind in ("lut", "ff", "dsp", "bram36"):
                 share = usage[kind] / getattr(board.capacity, kind)
                 assert share <= 0.8, (name, array, format, kind, share)
             whole = (usage["lut"] + usage["memory_luts"]) / board.capacity.lut
-            assert whole < 0.95, (name, array, format, whole)
+            assert whole <= 0.8, (name, array, format, whole)
 
 
 def test_describe():
