@@ -20,10 +20,10 @@ PINS := pyproject.toml requirements/constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint verilog bitstream vivado-project ip board-resources board-numbers \
-  bench   bench-rtl profile resources docs clean
+  bench bench-rtl profile resources docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.demo ## Make .venv with what the demo needs (pinned versions)
 

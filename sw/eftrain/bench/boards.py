@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..boards import BOARDS
+from ..boards import BOARDS, Family
 from ..devices.board_sim import BoardSimDevice
 from ..devices.sim import SimDevice
 from ..files import write_files
@@ -30,6 +30,9 @@ STEPS = (("digits", 16), ("cifar-1x", 8))
 
 SDRAM_CYCLES_PER_BYTE = 1 / (2 * 0.85)
 """Two bytes a cycle, less row changes, turn-arounds and refresh (``tests/sdram``)."""
+
+NARROW_PORT_BYTES = 8
+"""Bytes a cycle of a Zynq-7000's memory ports, half of the core's."""
 
 SIMULATED_ARRAYS = ("4x4", "8x8", "16x16")
 """The model of a larger one takes too long to build."""
@@ -54,13 +57,18 @@ class BoardStep:
 def predicted_cycles(board, config, network, batch):
     """Cycles of a step as the planner's model has them.
 
-    A pass on an SDRAM takes as long as on the benchmark memory, or as all its bytes take on the
-    SDRAM, whichever is longer.
+    A pass takes as long as on the benchmark memory, or as its bytes take on what the board has,
+    whichever is longer: all of them one after the other on an SDRAM, those of the busiest port on
+    the narrow ports of a Zynq-7000.
     """
     step = _plan(config, network, batch)
-    if not board.serial:
+    if board.serial:
+        moved = [sum(row.port_bytes.values()) * SDRAM_CYCLES_PER_BYTE for row in step.rows]
+    elif board.family is Family.SERIES7:
+        busiest = [max(row.port_bytes.values(), default=0) for row in step.rows]
+        moved = [count / NARROW_PORT_BYTES for count in busiest]
+    else:
         return step.cycles
-    moved = [sum(row.port_bytes.values()) * SDRAM_CYCLES_PER_BYTE for row in step.rows]
     return round(sum(max(row.cycles, time) for row, time in zip(step.rows, moved, strict=True)))
 
 
@@ -119,8 +127,9 @@ def step_table(steps):
     for step in steps:
         board = BOARDS[step.board]
         simulated = f"{step.simulated:,}" if step.simulated else "–"
-        rate = board.clock_hz / (step.simulated or step.predicted)
-        source = "simulated" if step.simulated else "predicted"
+        slower = max(step.predicted, step.simulated or 0)
+        rate = board.clock_hz / slower
+        source = "simulated" if step.simulated == slower else "predicted"
         lines.append(
             f"| {board.title} | {step.array} {step.format} | {board.clock_hz / 1e6:g} MHz | "
             f"{step.network}, batch {step.batch} | {step.predicted:,} | {simulated} | "
