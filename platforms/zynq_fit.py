@@ -6,15 +6,16 @@ refused.
 """
 
 from eftrain.errors import UserError
-from eftrain_hdl.config import SIDES, CoreConfig
+from eftrain_hdl.config import SIDES
 from eftrain_hdl.isa import Format
 
 from .board_resources import load
 
 __all__ = ["check_fits", "multipliers"]
 
-OUTSIDE_ARRAY = 75
-"""DSP blocks of every core beside its array: fp32 units and address arithmetic."""
+OUTSIDE_ARRAY = {True: 75, False: 41}
+"""DSP blocks of every core beside its array, with and without batch-norm: fp32 units and address
+arithmetic."""
 
 EACH = {"bf16": 1, "fp32": 2}
 """DSP blocks of a multiply-add. A product of two 24-bit significands takes two."""
@@ -24,7 +25,7 @@ _NAMES = {"dsp": "DSP blocks", "lut": "LUTs", "bram36": "blocks of memory", "ff"
 
 def multipliers(config):
     """DSP blocks of a core."""
-    return OUTSIDE_ARRAY + config.rows * config.lanes * EACH[config.format]
+    return OUTSIDE_ARRAY[config.batch_norm] + config.rows * config.lanes * EACH[config.format]
 
 
 def check_fits(config, board):
@@ -42,7 +43,7 @@ def check_fits(config, board):
     fitting = []
     for format in (entry.name.lower() for entry in Format):
         for side in sorted(SIDES, reverse=True):
-            if _exceeded(CoreConfig(rows=side, lanes=side, format=format), board) is None:
+            if _exceeded(board.core(f"{side}x{side}", format), board) is None:
                 fitting.append(f"{side}x{side} {format}")
                 break
     raise UserError(
