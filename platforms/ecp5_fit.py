@@ -1,7 +1,8 @@
 """Whether a design fits an ECP5-85F.
 
-Known of a core before any work, from its multipliers: the units beside the array, which work in
-fp32 and are the same for every array, take 127 of 156. Known of a netlist before it is placed.
+Known of a core before any work: batch-norm takes too many LUTs, and of multipliers the units beside
+the array, which work in fp32 and are the same for every array, leave 95. Known of a netlist before
+it is placed.
 """
 
 from collections import Counter
@@ -26,21 +27,24 @@ WEIGHTS = {
 }
 """What a cell of a netlist takes."""
 
-OUTSIDE_ARRAY = 127
-"""MULT18X18D of a 4x4 bf16 core as yosys counts them, less those of its 16 MACs."""
+OUTSIDE_ARRAY = 61
+"""MULT18X18D of a 4x4 bf16 core without batch-norm as yosys counts them, less its 16 MACs'."""
+
+WITH_BATCH_NORM = 86_758
+"""LUT4 of a system with the smallest core that has batch-norm, as nextpnr packs it."""
 
 _OPERAND_BITS = 18
 
 
 def multipliers(config):
-    """MULT18X18D of a core; for arrays larger than 4x4 a lower bound."""
+    """MULT18X18D of a core without batch-norm; one with it needs 66 more."""
     significand = get_format(config.format).mantissa_bits + 1
     each = (-(-significand // _OPERAND_BITS)) ** 2
     return OUTSIDE_ARRAY + config.rows * config.lanes * each
 
 
 def check_fits(config, part):
-    """Raise ``UserError`` that names the resource that runs out and the largest core that fits.
+    """Raise ``UserError`` that names the resource that runs out and the largest cores that fit.
 
     Parameters
     ----------
@@ -52,7 +56,13 @@ def check_fits(config, part):
     if needed > AVAILABLE["MULT18X18D"]:
         raise UserError(
             f"The {config.array} {config.format} array does not fit the {part}: it needs at least "
-            f"{needed} MULT18X18D of {AVAILABLE['MULT18X18D']}; the largest that fits is 4x4 bf16."
+            f"{needed} MULT18X18D of {AVAILABLE['MULT18X18D']}; the largest that fit are 8x8 bf16 "
+            "and 4x4 fp32."
+        )
+    if config.batch_norm:
+        raise UserError(
+            f"A core with batch-norm does not fit the {part}: the smallest needs "
+            f"{WITH_BATCH_NORM:,} LUT4 of {AVAILABLE['LUT4']:,}; build one without."
         )
 
 

@@ -39,12 +39,9 @@ _LINES = 8
 # an entry a cycle after it was written at the soonest, and the issuer keeps a sum out of the
 # accumulators for one cycle longer than that. Without this, logic around each block RAM would make
 # such a read give the old word.
-_MEMORIES = (
-    "select -set free *.accumulator/t:$memrd_v2 *_buffer/t:$memrd_v2 *.buffer/t:$memrd_v2 "
-    "*.queue/t:$memrd_v2 *_steps/t:$memrd_v2",
+_NO_COLLISIONS = (
+    "select -set free *.accumulator/t:$memrd_v2 *_buffer/t:$memrd_v2 *.buffer/t:$memrd_v2",
     "setparam -set COLLISION_X_MASK 1'1 @free r:CLK_ENABLE=1'1 %i",
-    # Queues of tiles are wide and shallow. Block RAM is what this part has left.
-    'setattr -set ram_style "block" *.queue/m:* *_steps/m:*',
 )
 
 
@@ -55,7 +52,7 @@ def check_packages():
         names = " and ".join(name.replace("_", "-") for name in missing)
         raise UserError(
             f"Building a bitstream for an ECP5 needs {names}, not installed here: "
-            "run `pip install 'eftrain[ecp5]'`."
+            "run `pip install 'eftrain[boards]'`."
         )
 
 
@@ -69,7 +66,7 @@ def synthesise(folder, top):
     """
     script = [
         f"read_rtlil {top}.il",
-        *_MEMORIES,
+        *_NO_COLLISIONS,
         # Multiplexers that join LUTs to wider ones make none of our adders faster, and keep those
         # LUTs from being placed apart.
         f"synth_ecp5 -nowidelut -top {top} -json {top}.json",

@@ -13,7 +13,7 @@ from platforms import BitstreamError, ecp5, ecp5_tools
 from platforms.ecp5_top import SystemTop
 
 BOARD = boards.find("ulx3s")
-CORE = CoreConfig(rows=4, lanes=4, format="bf16")
+CORE = CoreConfig(rows=4, lanes=4, format="bf16", batch_norm=False)
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,8 @@ def test_missing_packages_are_named_with_the_command(monkeypatch, tmp_path):
     "options, text",
     [
         ({"board": "ulx4s"}, "Board 'ulx4s' is unknown; choose one of zcu102"),
-        ({"array": "8x8"}, "8x8 bf16 array does not fit the LFE5U-85F.* MULT18X18D of 156; the"),
-        ({"format": "fp32"}, "4x4 fp32 array does not fit .* largest that fits is 4x4 bf16"),
+        ({"array": "16x16"}, "16x16 bf16 array does not fit the LFE5U-85F.* MULT18X18D of 156; "),
+        ({"array": "8x8", "format": "fp32"}, "needs at least 317 .* are 8x8 bf16 and 4x4 fp32"),
         ({"array": "5x5"}, "the nearest that is supported is 4x4"),
         ({"clock": 5}, "--clock 5 is not from 10 to 400 MHz; the clock of ulx3s is 50"),
         ({"clock": 51.3}, "cannot make a clock of 51.3 MHz .* nearest that it gives is 50 MHz"),
@@ -167,6 +167,12 @@ def test_bad_input_is_refused_before_any_work(options, text, tmp_path, monkeypat
     with pytest.raises(UserError, match=text):
         bitstream.run(options.pop("board", "ulx3s"), **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_batch_norm_is_refused_with_its_luts(tmp_path):
+    core = CoreConfig(rows=4, lanes=4, format="bf16")
+    with pytest.raises(UserError, match="batch-norm does not fit .* 86,758 LUT4 of 83,640"):
+        ecp5.build(BOARD, core, tmp_path / "ulx3s")
 
 
 def test_folder_of_a_build():
