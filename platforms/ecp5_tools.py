@@ -112,6 +112,8 @@ def place_and_route(folder, top, platform, seed):
             platform._nextpnr_device_options[platform.device],
             *("--package", platform._nextpnr_package_options[platform.package].upper()),
             *("--speed", platform.speed, "--seed", str(seed), "--timing-allow-fail"),
+            # The default tears the wires of a full chip up again and again.
+            *("--router", "router2"),
             *("--json", f"{top}.json", "--lpf", f"{top}.lpf", "--textcfg", f"{top}.config"),
             *("--report", "nextpnr.json", "--quiet", "--log", log.name),
         ],
