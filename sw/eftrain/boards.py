@@ -139,7 +139,7 @@ _BOARDS = (
         part="LFE5U-85F-6BG381C",
         family=Family.ECP5,
         capacity=Capacity(lut=83_640, ff=83_640, dsp=156, bram36=104),
-        clock_hz=50_000_000,
+        clock_hz=15_000_000,
         memory_base=0x1000_0000,
         memory_size=32 << 20,
         presets=(("4x4", "bf16"),),
