@@ -12,7 +12,8 @@ MIN_CLOCK_MHZ, MAX_CLOCK_MHZ = 10, 400
 
 
 def run(
-    board, *, array=None, format=None, clock=None, seed=None, output=None, project_only=False
+    board, *, array=None, format=None, batch_norm=None, clock=None, seed=None, output=None,
+    project_only=False,
 ):  # fmt: skip
     """Build a bitstream and say where it is.
 
@@ -22,6 +23,8 @@ def run(
         Name in :data:`eftrain.boards.BOARDS`.
     array, format : str, optional
         The core; a part that is not given is that of the board's first preset that has the other.
+    batch_norm : bool, optional
+        Whether the core has batch-norm; as ``Board.without_batch_norm`` says if it is not given.
     clock : float, optional
         MHz; the board's, if it is not given.
     seed : int, optional
@@ -44,7 +47,7 @@ def run(
         If a tool fails or timing is not met; no bitstream has been written.
     """
     board, config, clock_hz, folder = choose(
-        board, array=array, format=format, clock=clock, output=output
+        board, array=array, format=format, batch_norm=batch_norm, clock=clock, output=output
     )
     if project_only and board.family is Family.ECP5:
         raise UserError(
@@ -62,10 +65,10 @@ def run(
     return artefact
 
 
-def choose(board, *, array=None, format=None, clock=None, output=None):
+def choose(board, *, array=None, format=None, batch_norm=None, clock=None, output=None):
     """Board, core, clock in Hz and folder for a command line; see :func:`run`."""
     board = find(board)
-    config = board.core(array, format)
+    config = board.core(array, format, batch_norm)
     if clock is not None and not MIN_CLOCK_MHZ <= clock <= MAX_CLOCK_MHZ:
         raise UserError(
             f"--clock {clock:g} is not from {MIN_CLOCK_MHZ} to {MAX_CLOCK_MHZ} MHz; the clock of "

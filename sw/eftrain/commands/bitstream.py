@@ -15,6 +15,10 @@ def command(
         str | None,
         typer.Option(help="Operands: fp32 or bf16; the board's own if it is not given."),
     ] = None,
+    batch_norm: Annotated[
+        bool | None,
+        typer.Option(help="Units for batch-norm; as the part has room if it is not given."),
+    ] = None,
     clock: Annotated[
         float | None,
         typer.Option(metavar="MHZ", help="Clock to ask for; the board's own if it is not given."),
@@ -33,6 +37,6 @@ def command(
     from ..bitstream import run
 
     run(
-        board, array=array, format=format, clock=clock, seed=seed, output=output,
-        project_only=project_only,
+        board, array=array, format=format, batch_norm=batch_norm, clock=clock, seed=seed,
+        output=output, project_only=project_only,
     )  # fmt: skip

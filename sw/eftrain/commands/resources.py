@@ -17,9 +17,10 @@ def command(
         str | None,
         typer.Option(help="Also give the share of a board's part: zcu102, pynq-z1 or ulx3s."),
     ] = None,
+    batch_norm: Annotated[bool, typer.Option(help="With the units for batch-norm.")] = True,
     json: file_option("Also write the numbers as JSON.") = None,
 ):
     """Estimate with yosys what a core takes of an FPGA; nothing is placed or timed."""
     from ..resources import run
 
-    run(array=array, format=format, target=target, part=part, json=json)
+    run(array=array, format=format, target=target, part=part, batch_norm=batch_norm, json=json)
