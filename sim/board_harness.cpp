@@ -21,7 +21,11 @@ struct eftrain_board {
         for (int i = 0; i < 8; ++i) clock();
         bench.rst = 0;
     }
-    ~eftrain_board() { bench.final(); }
+    ~eftrain_board() {
+        // This thread may have looked at another board last, which is gone by now.
+        Verilated::threadContextp(&context);
+        bench.final();
+    }
 
     void run(uint64_t count) {
         for (uint64_t i = 0; i < count; ++i) {
