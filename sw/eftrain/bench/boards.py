@@ -152,13 +152,17 @@ def main(arguments=None):
     if RESULTS.is_file():
         kept = [BoardStep(**row) for row in json.loads(RESULTS.read_text())]
         known = {replace(step, predicted=0, simulated=None): step.simulated for step in kept}
-    steps = []
-    for board, config, step in _steps():
-        cycles = known.get(replace(step, predicted=0, simulated=None))
+    planned = list(_steps())
+    steps = [
+        replace(step, simulated=known.get(replace(step, predicted=0, simulated=None)))
+        for _, _, step in planned
+    ]
+    for place, (board, config, step) in enumerate(planned):
         if board.name in options.simulate and step.array in SIMULATED_ARRAYS:
             print(f"{board.title}, {step.array} {step.format}: {step.network}", flush=True)
             cycles = simulated_cycles(board, config, step.network, step.batch)
-        steps.append(replace(step, simulated=cycles))
+            steps[place] = replace(step, simulated=cycles)
+        # After each, because the next one may be interrupted.
         write_files({RESULTS: json.dumps([asdict(one) for one in steps], indent=2) + "\n"})
     page = fill(PAGE.read_text(), {"boards": step_table(steps)}, PAGE)
     write_files({PAGE: page})
