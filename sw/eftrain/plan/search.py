@@ -328,7 +328,7 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
             streamed,
             blocks_read + paired * streamed + auxiliary * drained,
             # The drain takes a beat a cycle, with or without operands.
-            max(side, 1) * drained + machine.third * blocks_read * (paired and auxiliary > 0),
+            max(side, 1) * drained,
             (scale + (Flag.KEEP in flags)) * drained + teed,
         )
         first = uses["stream"][0] * beats

@@ -1,0 +1,346 @@
+"""Memory chains and the buses they share, burst by burst.
+
+A chain turns the boxes of its steps into runs and the runs into bursts. Chains of one bus take
+turns, a burst at a time; memory answers the bursts of a bus in order. All times are exact but for
+the refresh, which is spread over the beats.
+"""
+
+from collections import deque
+
+from .model_curve import Curve
+from .model_machine import BURST_BEATS, LONG_AGO
+
+
+class StepQueue:
+    """Steps from the tile walker to one unit, with the times at which they were taken.
+
+    The walker finds room ``depth`` steps behind the last one that was taken.
+
+    Attributes
+    ----------
+    steps : deque of (time, step)
+    took : int
+        How many were taken.
+    """
+
+    def __init__(self, depth):
+        self._depth = depth
+        self.steps = deque()
+        self._put = self.took = 0
+        self._taken = deque(maxlen=depth)
+
+    def room(self):
+        """When a further step finds room; None while that is not known."""
+        behind = self.took - (self._put - self._depth) - 1
+        if self._put < self._depth:
+            return LONG_AGO
+        return self._taken[-1 - behind] + 1 if behind >= 0 else None
+
+    def put(self, time, step):
+        self._put += 1
+        self.steps.append((time, step))
+
+    def take(self, time):
+        self.took += 1
+        self._taken.append(time)
+        self.steps.popleft()
+
+    def state(self, relative):
+        return (
+            *((relative(time), step.place) for time, step in self.steps),
+            *map(relative, self._taken),
+        )
+
+
+class Chain:
+    """What readers and writers have in common: steps, boxes, runs.
+
+    Parameters
+    ----------
+    name : str
+        In the table ``CHAINS`` of the engine.
+    machine : Machine
+    memory : Memory
+    """
+
+    RUNS_HELD = 3
+    """Runs in the burst splitter."""
+
+    def __init__(self, name, machine, memory):
+        self.name, self._machine, self._memory = name, machine, memory
+        self.queue = StepQueue(machine.queue)
+        self._boxes, self._mapped, self._free = (), LONG_AGO, LONG_AGO
+        self._runs = self._beats = 0
+        self._data = True
+        self._entry = LONG_AGO
+        self._cut = deque([LONG_AGO] * self.RUNS_HELD, maxlen=self.RUNS_HELD)
+        self.rest = 0
+        self._available = LONG_AGO
+        self._flight = deque([LONG_AGO] * memory.outstanding, maxlen=memory.outstanding)
+        self.asked = None
+
+    def _next_run(self):
+        """Make ``rest`` the beats of the next run; whether that can be done yet."""
+        while not self._runs:
+            if not self._boxes:
+                if not self.queue.steps:
+                    return False
+                handed, step = self.queue.steps[0]
+                gate = step.gate(self.name)
+                if gate is None:
+                    return False
+                self._mapped = max(handed + self._machine.map, gate, self._mapped + 1)
+                self._boxes = step.boxes(self.name)
+                self._opened(step, self._mapped)
+                if not self._boxes:
+                    self.queue.take(self._mapped)
+                    continue
+            box, *self._boxes = self._boxes
+            self._mapped = max(self._mapped, self._free)
+            self._runs, self._beats, self._data = box.runs, box.beats, box.data
+            self._entry = self._mapped + self._machine.address - 1
+            if not self._boxes:
+                self.queue.take(self._mapped)
+        self._entry = max(self._entry, self._cut[0]) + 1
+        self._runs -= 1
+        if not self._runs:
+            self._free = self._entry + 1
+        self.rest = self._beats
+        self._available = self._entry + self._machine.split
+        return True
+
+    def _opened(self, step, time):
+        """A step's boxes begin."""
+
+    def _claimed(self, size, time):
+        """A burst has left the splitter."""
+        self.rest -= size
+        self._available = time + 1
+        if not self.rest:
+            self._cut.append(time)
+
+    def busy(self, run):
+        """Whether work of the pass ``run`` is left that has not been asked for."""
+        steps = self.queue.steps
+        return bool(
+            self.rest or self._runs or self._boxes or (steps and steps[0][1].run is run)
+        )
+
+    def state(self, relative):
+        return (
+            self.queue.state(relative), len(self._boxes), self._runs, self._beats, self._data,
+            self.rest, *map(relative, (self._mapped, self._free, self._entry, self._available)),
+            *map(relative, self._cut), *map(relative, self._flight),
+            self.asked and relative(self.asked),
+        )  # fmt: skip
+
+
+class Reader(Chain):
+    """A chain that reads: it asks only for what its landing buffer has room for.
+
+    Attributes
+    ----------
+    landed : deque of (beats, first, last, data)
+        Bursts that nothing has taken yet: the times of their beats.
+    taken : Curve
+        Beats that have left the buffer.
+    """
+
+    def __init__(self, name, machine, memory):
+        super().__init__(name, machine, memory)
+        self.landed = deque()
+        self.taken = Curve()
+        self._claims = 0
+
+    def ask(self):
+        """When the next burst asks for the bus; None if nothing is known to come."""
+        if self.asked is None and (self.rest or self._next_run()):
+            machine = self._machine
+            room = self.taken.at(self._claims + machine.landing_room - machine.landing)
+            if room is not None:
+                self.asked = max(self._available, room + 2, self._flight[0] + 1) + 1
+        return self.asked
+
+    def granted(self, time):
+        """The burst has left for the bus: its beats."""
+        size = min(BURST_BEATS, self.rest)
+        # The next one moves up while this one leaves.
+        self._claimed(size, max(self.asked - 1, self._available))
+        self._available = max(self._available, time)
+        self._claims += size
+        self.taken.forget(self._claims - self._machine.landing)
+        self.asked = None
+        return size
+
+    def landing(self, size, first, last):
+        """The burst will come so."""
+        self._flight.append(last)
+        self.landed.append((size, first, last, self._data))
+
+    def take(self, start, end):
+        """The oldest burst leaves the buffer."""
+        self.taken.add(self.landed.popleft()[0], start, end)
+
+    def state(self, relative):
+        floor = self._claims + self._machine.landing_room - self._machine.landing
+        return (
+            super().state(relative),
+            tuple((n, relative(first), relative(last), data) for n, first, last, data in self.landed),
+            self._claims - self.taken.total, self.taken.state(floor, relative),
+        )  # fmt: skip
+
+
+class Writer(Chain):
+    """A chain that writes: a burst asks for the bus when all its data is in the store.
+
+    Attributes
+    ----------
+    entered, sent : Curve
+        Beats into the store and out of it.
+    opened : deque
+        When the runs of each step with boxes began, oldest first; for what needs a run to write to.
+    answered : float
+        When the last burst was.
+    """
+
+    def __init__(self, name, machine, memory):
+        super().__init__(name, machine, memory)
+        self.entered, self.sent = Curve(), Curve()
+        self.opened = deque()
+        self.answered = LONG_AGO
+        self._claims = 0
+
+    def _opened(self, step, time):
+        if self._boxes:
+            self.opened.append(time + self._machine.address)
+
+    def room(self, count):
+        """When the store has room for ``count`` beats more; None while that is not known."""
+        return self.sent.at(self.entered.total + count - self._machine.store)
+
+    def ask(self):
+        if self.asked is None and (self.rest or self._next_run()):
+            size = min(BURST_BEATS, self.rest)
+            complete = self.entered.at(self._claims + size)
+            if complete is not None:
+                ready = max(self._available + 1, complete + self._machine.stored)
+                self.asked = max(ready, self._flight[0] + 1) + 1
+        return self.asked
+
+    def granted(self, time):
+        size = min(BURST_BEATS, self.rest)
+        self._claimed(size, max(self.asked - 1, self._available))
+        self._available = max(self._available, time)
+        self._claims += size
+        self.entered.forget(self._claims)
+        self.asked = None
+        return size
+
+    def landing(self, size, first, last):
+        self.sent.add(size, first, last)
+        self.sent.forget(self.entered.total - self._machine.store - BURST_BEATS)
+        self.answered = last + self._memory.write_latency
+        self._flight.append(self.answered)
+
+    def busy(self, run):
+        return super().busy(run) or self.entered.total > self._claims
+
+    def state(self, relative):
+        return (
+            super().state(relative), self.entered.total - self._claims,
+            self.entered.state(self._claims, relative), self._claims - self.sent.total,
+            self.sent.state(self.entered.total - self._machine.store, relative),
+            *map(relative, self.opened), relative(self.answered),
+        )  # fmt: skip
+
+
+class Steered(Reader):
+    """A reader that uses the second of two buses for some passes.
+
+    It changes over when all that it asked for has been taken.
+
+    Attributes
+    ----------
+    alternate : bool
+        The next burst is for the second bus.
+    """
+
+    def __init__(self, name, machine, memory):
+        super().__init__(name, machine, memory)
+        self.alternate = False
+
+    def _next_run(self):
+        if not self._runs and not self._boxes and self.queue.steps:
+            step = self.queue.steps[0][1]
+            if step.boxes(self.name) and step.run.is_update is not self.alternate:
+                empty = self.taken.at(self._claims)
+                if empty is None:
+                    return False
+                self._mapped = max(self._mapped, empty)
+                self.alternate = step.run.is_update
+        return super()._next_run()
+
+
+class Bus:
+    """One port and the chains that share it, in the order of their identifiers.
+
+    Parameters
+    ----------
+    chains : list of Chain
+    machine : Machine
+    memory : Memory
+    writes : bool
+    alternate : bool
+        It is the second bus of the :class:`Steered` chain.
+    """
+
+    def __init__(self, chains, machine, memory, *, writes=False, alternate=False):
+        self.chains = chains
+        self._alternate = alternate
+        self._machine, self._memory, self._writes = machine, memory, writes
+        self._served = len(chains) - 1
+        self._free = LONG_AGO
+        self._moved = LONG_AGO
+        self._slots = deque([LONG_AGO] * memory.outstanding, maxlen=memory.outstanding)
+        self._order = deque([LONG_AGO] * machine.order, maxlen=machine.order)
+
+    def next(self):
+        """``(when, chain)`` of the next burst that the arbiter chooses; None if nobody asks."""
+        asking = []
+        first = None
+        for index, chain in enumerate(self.chains):
+            time = chain.ask()
+            if time is not None and getattr(chain, "alternate", self._alternate) is self._alternate:
+                asking.append((index, time))
+                if first is None or time < first:
+                    first = time
+        if first is None:
+            return None
+        grant = max(first, self._free)
+        if self._writes:
+            grant = max(grant, self._order[0] + 1)
+        count = len(self.chains)
+        _, index = min(
+            ((index - self._served - 1) % count, index) for index, time in asking if time <= grant
+        )
+        return grant, self.chains[index]
+
+    def serve(self, grant, chain):
+        """Move the burst chosen."""
+        memory = self._memory
+        self._served = self.chains.index(chain)
+        size = chain.granted(grant)
+        accepted = max(grant + 1, self._slots[0] + 1)
+        self._free = accepted
+        latency = 1 if self._writes else memory.latency
+        first = max(self._moved, accepted + latency + self._machine.slices)
+        self._moved = last = first + size * memory.beat
+        self._slots.append(last + memory.write_latency if self._writes else last)
+        self._order.append(last)
+        chain.landing(size, first, last)
+
+    def state(self, relative):
+        return (
+            self._served, *map(relative, (self._free, self._moved)),
+            *map(relative, self._slots), *(map(relative, self._order) if self._writes else ()),
+        )  # fmt: skip
