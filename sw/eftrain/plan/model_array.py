@@ -338,6 +338,7 @@ class Array:
             if gathers:
                 settled.append(stationary.written.at(pixel_base + last_pixel))
             present = all(time is not None and time < self.now for time in settled)
+            again = LONG_AGO
             rows = ((0, sweep.rows),) if present else tuple((row, 1) for row in range(sweep.rows))
             for row, count in rows:
                 number = count * work.groups
@@ -352,9 +353,11 @@ class Array:
                     vector = base + other_blocks + sweep.first + row * pitch
                     first = yield from self._arrived(stream, vector + group)
                     final = (yield from self._arrived(stream, vector + pitch)) + 1
-                swap = max(self.now, sequencer + 2, loader, first)
+                swap = max(self.now, sequencer + 2, loader, first, again)
                 step.run.begun(swap)
                 self.now = max(swap + (number - 1) * period + length, final)
+                # Every group of a sweep meets the same sums.
+                again = swap + (number - 1) * period + machine.hazard
                 if number > 1:
                     loader = max(loader, swap + (number - 2) * period + group)
                 self._swap = self.now - length

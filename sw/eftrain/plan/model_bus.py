@@ -86,7 +86,7 @@ class Chain:
                 if not self.queue.steps:
                     return False
                 handed, step = self.queue.steps[0]
-                gate = step.gate(self.name)
+                gate = self._gate(step)
                 if gate is None:
                     return False
                 self._mapped = max(handed + self._machine.map, gate, self._mapped + 1)
@@ -109,8 +109,12 @@ class Chain:
         self._available = self._entry + self._machine.split
         return True
 
+    def _gate(self, step):
+        """When the boxes of a step may begin; None while that is not known."""
+        return step.gate(self.name)
+
     def _opened(self, step, time):
-        """A step's boxes begin."""
+        """The boxes of a step begin."""
 
     def _claimed(self, size, time):
         """A burst has left the splitter."""
@@ -269,16 +273,15 @@ class Steered(Reader):
         super().__init__(name, machine, memory)
         self.alternate = False
 
-    def _next_run(self):
-        if not self._runs and not self._boxes and self.queue.steps:
-            step = self.queue.steps[0][1]
-            if step.boxes(self.name) and step.run.is_update is not self.alternate:
-                empty = self.taken.at(self._claims)
-                if empty is None:
-                    return False
-                self._mapped = max(self._mapped, empty)
-                self.alternate = step.run.is_update
-        return super()._next_run()
+    def _gate(self, step):
+        gate = step.gate(self.name)
+        if gate is None or not step.boxes(self.name) or step.run.is_update is self.alternate:
+            return gate
+        empty = self.taken.at(self._claims)
+        if empty is None:
+            return None
+        self.alternate = step.run.is_update
+        return max(gate, empty)
 
 
 class Bus:

@@ -140,14 +140,13 @@ class Core:
     machine : Machine
     """
 
-    COARSER = 300
-    """After so many comparisons in vain situations are compared more coarsely."""
+    FINEST, COARSER = 0.25, 300
+    """Cycles in which situations may differ; after how many comparisons in vain that is doubled."""
 
     def __init__(self, config, memory, machine, *, skips=True):
         self.config, self.memory, self.machine = config, memory, machine
         self._skips = skips
         self.skipped = 0.0
-        self._grid, self._vain = 0.25, 0
         self._chains = chains = {
             name: kind(name, machine, memory)
             for name, kind in (
@@ -245,6 +244,7 @@ class Core:
         run = Run(
             layer_pass, Nest(layer_pass, self.config), before, layer_pass.opcode is Opcode.CONV_WU
         )
+        self._grid, self._vain = self.FINEST, 0
         loops = run.nest.loops
         places = [0] * len(loops)
         marks = {}

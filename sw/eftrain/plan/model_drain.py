@@ -9,14 +9,18 @@ from .model_machine import BURST_BEATS, LONG_AGO
 
 
 class Part(NamedTuple):
-    """A stretch of the drain that is of one kind: beats of all that it takes and gives."""
+    """A stretch of the drain that is of one kind: beats of all that it takes and gives.
+
+    ``wait``: it follows the last sums of a block. ``cut``: the number of pieces in which the
+    stretch is looked at.
+    """
 
     sums: int = 0
     side: int = 0
     auxiliary: int = 0
     results: int = 0
     kept: int = 0
-    wait: int = 0
+    wait: bool = False
     cut: int = 1
 
     def piece(self, index):
@@ -46,13 +50,15 @@ def block_parts(work):
     side, auxiliary = work.side.beats, work.auxiliary.beats
     parts.append(_cut(Part(sums, side, auxiliary, work.results.beats, work.kept.beats)))
     if work.statistics.beats:
-        parts.append(Part(results=work.statistics.beats, wait=1))
+        parts.append(Part(results=work.statistics.beats, wait=True))
+    elif work.flags & {Flag.STATISTICS, Flag.SUMS}:
+        parts.append(Part(wait=True))
     return tuple(parts)
 
 
 def _cut(part):
     """``part`` with the number of pieces in which it is looked at."""
-    return part._replace(cut=max(1, -(-max(part) // BURST_BEATS)))
+    return part._replace(cut=max(1, -(-max(part[:5]) // BURST_BEATS)))
 
 
 class Drain:
@@ -81,7 +87,7 @@ class Drain:
         self.queue, self._finished, self._emptied = queue, finished, emptied
         self._side, self._auxiliary = _Operand(side), _Operand(auxiliary)
         self._output, self._second = output, second
-        self._free = LONG_AGO
+        self._free = self._issue = self._out = LONG_AGO
         self._at = ()
         self.moves = 0
         self.done = []
@@ -94,7 +100,7 @@ class Drain:
 
     def state(self, relative):
         return (
-            self.queue.state(relative), relative(self._free), self._at,
+            self.queue.state(relative), relative(self._free), relative(self._issue), relative(self._out), self._at,
             tuple((step.place, relative(time)) for step, time in self._finished),
             self._side.state(relative), self._auxiliary.state(relative),
         )  # fmt: skip
@@ -108,26 +114,40 @@ class Drain:
             while (fence := step.gate("output")) is None:
                 yield
             time = max(begin, self._free, fence + 1)
-            work = step.work
+            work, read = step.work, time
             parts = block_parts(work)
             for block in range(work.out_blocks):
                 if block and self._config.vector_beats == 1:
                     time += machine.drain_block
                 for index, part in enumerate(parts):
                     if part.wait:
-                        time += machine.record
+                        self._rest(part, time)
+                        continue
+                    if part.sums:
+                        time = max(time, self._issue)
                     for piece in range(part.cut):
                         self._at = (step.place, block, index, piece, part.cut)
                         time = yield from self._piece(part.piece(piece), time)
                         self.moves += 1
+                    if part.sums:
+                        read = time
             self._at = ()
-            self._free = time + 1
+            self._free = read + 1
             self._finished.pop(0)
             self.queue.take(self._free)
             self._emptied.append(self._free)
             if step.final:
                 self.done.append((step.run, time))
             self.moves += 1
+
+    def _rest(self, part, time):
+        """The sums of a block are complete: they occupy the adders, and their record the output."""
+        machine = self._machine
+        self._issue = time + machine.pause
+        if part.results:
+            start = time + machine.record + machine.epilogue
+            self._out = start + part.results
+            self._output.entered.add(part.results, start, self._out)
 
     def _piece(self, part, start):
         """Drain one piece from ``start`` on; returns when its last beat has left."""
@@ -139,17 +159,22 @@ class Drain:
                     yield
                 start, end = max(start, arrival[0]), max(end, arrival[1])
         late = self._machine.epilogue
+        out_start = max(start + late, self._out)
+        out_end = max(end + late, out_start + results) if results else LONG_AGO
         for writer, count in ((self._output, results), (self._second, kept)):
             if count:
                 while (room := writer.room(count)) is None:
                     yield
-                end = max(end, room - late)
+                out_end = max(out_end, room)
+        end = max(end, out_end - late - self._machine.results)
         for operand, count in ((self._side, side), (self._auxiliary, auxiliary)):
             if count:
                 operand.take(count, start, end)
-        for writer, count in ((self._output, results), (self._second, kept)):
-            if count:
-                writer.entered.add(count, start + late, end + late)
+        if results:
+            self._output.entered.add(results, out_start, out_end)
+            self._out = out_end
+        if kept:
+            self._second.entered.add(kept, start + late, max(end + late, out_end))
         return end
 
 

@@ -61,6 +61,8 @@ class Machine:
     settle : from the last vector of a tile to the first drained one.
     drain_block : cycles of the drain between two blocks if a vector is a beat.
     epilogue : from a drained beat to the store of its writer.
+    results : beats that the epilogue can hold behind its lanes.
+    pause : between two blocks, while their sums are added to those of other tiles.
     record : from the last result of a block to its statistics record.
     stored : from the last beat of a burst in the store to its request.
     acknowledge : from the answer to the last write to the end of a descriptor.
@@ -92,6 +94,8 @@ class Machine:
     settle: int = 15
     drain_block: int = 0
     epilogue: int = 10
+    results: int = 16
+    pause: int = 12
     record: int = 34
     stored: int = 2
     acknowledge: int = 4
