@@ -66,12 +66,17 @@ class Chain:
     RUNS_HELD = 3
     """Runs in the burst splitter."""
 
+    BUNDLE = 256
+    """Beats of runs that are looked at as one burst, where the chain has its bus to itself: beats
+    follow each other just so."""
+
     def __init__(self, name, machine, memory):
         self.name, self._machine, self._memory = name, machine, memory
         self.queue = StepQueue(machine.queue)
         self._boxes, self._mapped, self._free = (), LONG_AGO, LONG_AGO
         self._runs = self._beats = 0
-        self._data = True
+        self._data, self._alone = True, False
+        self._together, self._longest = 1, BURST_BEATS
         self._entry = LONG_AGO
         self._cut = deque([LONG_AGO] * self.RUNS_HELD, maxlen=self.RUNS_HELD)
         self.rest = 0
@@ -90,22 +95,27 @@ class Chain:
                 if gate is None:
                     return False
                 self._mapped = max(handed + self._machine.map, gate, self._mapped + 1)
-                self._boxes = step.boxes(self.name)
+                self._boxes, self._alone = step.boxes(self.name), step.alone(self.name)
                 self._opened(step, self._mapped)
                 if not self._boxes:
                     self.queue.take(self._mapped)
                     continue
             box, *self._boxes = self._boxes
             self._mapped = max(self._mapped, self._free)
+            self._together, self._longest = 1, BURST_BEATS
+            if self._alone:
+                self._together = max(1, self.BUNDLE // box.beats)
+                self._longest = max(BURST_BEATS, self.BUNDLE)
             self._runs, self._beats, self._data = box.runs, box.beats, box.data
             self._entry = self._mapped + self._machine.address - 1
             if not self._boxes:
                 self.queue.take(self._mapped)
         self._entry = max(self._entry, self._cut[0]) + 1
-        self._runs -= 1
+        together = min(self._together, self._runs)
+        self._runs -= together
         if not self._runs:
-            self._free = self._entry + 1
-        self.rest = self._beats
+            self._free = self._entry + together
+        self.rest = self._beats * together
         self._available = self._entry + self._machine.split
         return True
 
@@ -115,6 +125,13 @@ class Chain:
 
     def _opened(self, step, time):
         """The boxes of a step begin."""
+
+    def pace(self):
+        """Cycles of a beat on the bus: few short bursts in flight do not hide the latency."""
+        memory = self._memory
+        if self._together == 1 or self._beats * memory.outstanding > 2 * memory.latency:
+            return memory.beat
+        return max(memory.beat, (memory.latency + 6) / (memory.outstanding * self._beats))
 
     def _claimed(self, size, time):
         """A burst has left the splitter."""
@@ -135,7 +152,7 @@ class Chain:
             self.queue.state(relative), len(self._boxes), self._runs, self._beats, self._data,
             self.rest, *map(relative, (self._mapped, self._free, self._entry, self._available)),
             *map(relative, self._cut), *map(relative, self._flight),
-            self.asked and relative(self.asked),
+            relative(self.asked or LONG_AGO),
         )  # fmt: skip
 
 
@@ -167,7 +184,7 @@ class Reader(Chain):
 
     def granted(self, time):
         """The burst has left for the bus: its beats."""
-        size = min(BURST_BEATS, self.rest)
+        size = min(self._longest, self.rest)
         # The next one moves up while this one leaves.
         self._claimed(size, max(self.asked - 1, self._available))
         self._available = max(self._available, time)
@@ -202,7 +219,7 @@ class Writer(Chain):
     entered, sent : Curve
         Beats into the store and out of it.
     opened : deque
-        When the runs of each step with boxes began, oldest first; for what needs a run to write to.
+        When the runs of each step with a tee began, oldest first; the tee needs a run to write to.
     answered : float
         When the last burst was.
     """
@@ -215,8 +232,10 @@ class Writer(Chain):
         self._claims = 0
 
     def _opened(self, step, time):
-        if self._boxes:
+        if step.tees and self._boxes and self.name == "second":
             self.opened.append(time + self._machine.address)
+
+    BUNDLE = 32
 
     def room(self, count):
         """When the store has room for ``count`` beats more; None while that is not known."""
@@ -224,7 +243,7 @@ class Writer(Chain):
 
     def ask(self):
         if self.asked is None and (self.rest or self._next_run()):
-            size = min(BURST_BEATS, self.rest)
+            size = min(self._longest, self.rest)
             complete = self.entered.at(self._claims + size)
             if complete is not None:
                 ready = max(self._available + 1, complete + self._machine.stored)
@@ -232,7 +251,7 @@ class Writer(Chain):
         return self.asked
 
     def granted(self, time):
-        size = min(BURST_BEATS, self.rest)
+        size = min(self._longest, self.rest)
         self._claimed(size, max(self.asked - 1, self._available))
         self._available = max(self._available, time)
         self._claims += size
@@ -337,7 +356,7 @@ class Bus:
         self._free = accepted
         latency = 1 if self._writes else memory.latency
         first = max(self._moved, accepted + latency + self._machine.slices)
-        self._moved = last = first + size * memory.beat
+        self._moved = last = first + size * chain.pace()
         self._slots.append(last + memory.write_latency if self._writes else last)
         self._order.append(last)
         chain.landing(size, first, last)

@@ -47,6 +47,7 @@ class Run:
     first_vector: float = None
     last_vector: float = LONG_AGO
     work: dict = field(default_factory=dict)
+    alone: frozenset = frozenset()
 
     def begun(self, time):
         if self.first_vector is None:
@@ -95,9 +96,28 @@ class Turn:
     def boxes(self, chain):
         return self._boxes.get(chain, ())
 
+    def alone(self, chain):
+        """Whether nothing shares the bus with ``chain`` in this pass, and nothing pairs it."""
+        return chain in self.run.alone
+
     def load(self, chain):
         """``(vectors, cycles)`` of a beat of operand ``chain`` on its way to its ring."""
         return self._loads[chain]
+
+
+def _alone(layer_pass, before):
+    """Chains that have their bus to themselves, as long as no other pass is under way."""
+    flags = layer_pass.flags
+    if before and before.layer_pass:
+        flags |= before.layer_pass.flags
+    alone = {"stationary", "stream", "side", "output"}
+    if flags & {Flag.X_PAIR, Flag.NORM_DY}:
+        alone -= {"stationary", "stream", "side"}
+    if flags & {Flag.ADD, Flag.UNPOOL}:
+        alone.discard("stationary")
+    if flags & {Flag.TEE, Flag.KEEP}:
+        alone -= {"stream", "output"}
+    return frozenset(alone)
 
 
 def _boxes(work, last):
@@ -140,8 +160,8 @@ class Core:
     machine : Machine
     """
 
-    FINEST, COARSER = 0.25, 300
-    """Cycles in which situations may differ; after how many comparisons in vain that is doubled."""
+    ALIKE, ALIKE_SHARE = 0.5, 5e-4
+    """Cycles by which the times of like situations may differ, and as a share of an iteration."""
 
     def __init__(self, config, memory, machine, *, skips=True):
         self.config, self.memory, self.machine = config, memory, machine
@@ -155,8 +175,8 @@ class Core:
             )
         }  # fmt: skip
         self._buses = [
-            Bus([chains[n] for n in ("stationary", "auxiliary", "companion")], machine, memory),
             Bus([chains["stream"]], machine, memory),
+            Bus([chains[n] for n in ("stationary", "auxiliary", "companion")], machine, memory),
             Bus([chains["side"], chains["companion"]], machine, memory, alternate=True),
             Bus([chains["output"], chains["second"]], machine, memory, writes=True),
         ]
@@ -191,7 +211,13 @@ class Core:
         if moved:
             return True
         taken = self._taken()
-        turns = [(turn, bus) for bus in self._buses if (turn := bus.next())]
+        # Nobody else wants this bus, whatever the others do meanwhile.
+        while turn := self._buses[0].next():
+            self._buses[0].serve(*turn)
+            moved = True
+        if moved:
+            return True
+        turns = [(turn, bus) for bus in self._buses[1:] if (turn := bus.next())]
         if self._taken() != taken:
             # The walker may have found room.
             return True
@@ -244,7 +270,7 @@ class Core:
         run = Run(
             layer_pass, Nest(layer_pass, self.config), before, layer_pass.opcode is Opcode.CONV_WU
         )
-        self._grid, self._vain = self.FINEST, 0
+        run.alone = _alone(layer_pass, before)
         loops = run.nest.loops
         places = [0] * len(loops)
         marks = {}
@@ -290,29 +316,32 @@ class Core:
             last += 1
         if not self._skips or last - index < 1 or (run.before and run.before.completed is None):
             return
-        state = self._state()
+        state, times = self._state()
         before = marks.get(level)
-        marks[level] = state, self.handed, kind, index
-        if before and before[0] == state and before[2:] == (kind, index - 1):
-            self.skipped += (last - index) * (self.handed - before[1])
-            places[level] = last
-        else:
-            self._vain += 1
-            if self._vain % self.COARSER == 0:
-                self._grid *= 2
+        marks[level] = index, state, times, self.handed
+        if before and before[:2] == (index - 1, state) and loop[index - 1] == kind:
+            spent = self.handed - before[3]
+            alike = max(self.ALIKE, self.ALIKE_SHARE * spent)
+            if all(abs(a - b) <= alike for a, b in zip(times, before[2], strict=True)):
+                self.skipped += (last - index) * spent
+                places[level] = last
 
     def _state(self):
-        """All that decides what comes, seen from the walker; hashable."""
-        now, grid = self.handed, self._grid
+        """All that decides what comes, seen from the walker: what can be counted, and times."""
+        now = self.handed
         # Nothing that is older than this is compared with anything but what is newer.
         floor = min(now, max(self._array.now, 0)) - 256
+        times = []
 
         def relative(time):
-            return None if time < floor else round((time - now) / grid)
+            if time < floor:
+                return None
+            times.append(time - now)
+            return 0
 
-        return (
+        state = (
             [chain.state(relative) for chain in self._chains.values()],
             [bus.state(relative) for bus in self._buses],
             [unit.state(relative) for unit in (*self._units, *self._rings)],
         )
-
+        return state, times

@@ -54,10 +54,9 @@ class Curve:
     def state(self, origin, relative):
         """What can still be asked for beyond ``origin``, told apart by how it looks from there."""
         index = bisect_left(self._ends, origin + _SLACK)
-        return (
-            round(self.total - origin, 3),
-            *(
-                (round(end - origin, 3), relative(piece[2]))
-                for end, piece in zip(self._ends[index:], self._pieces[index:], strict=True)
-            ),
+        recent = (
+            (round(end - origin, 3), relative(piece[2]))
+            for end, piece in zip(self._ends[index:], self._pieces[index:], strict=True)
         )
+        # What passed so long ago that the time does not matter need not be told apart.
+        return (round(self.total - origin, 3), *(piece for piece in recent if piece[1] is not None))
