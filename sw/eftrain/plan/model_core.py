@@ -318,9 +318,11 @@ class Core:
             return
         state, times = self._state()
         before = marks.get(level)
-        marks[level] = index, state, times, self.handed
+        # With what was left out inside of the iteration.
+        now = self.handed + self.skipped
+        marks[level] = index, state, times, now
         if before and before[:2] == (index - 1, state) and loop[index - 1] == kind:
-            spent = self.handed - before[3]
+            spent = now - before[3]
             alike = max(self.ALIKE, self.ALIKE_SHARE * spent)
             if all(abs(a - b) <= alike for a, b in zip(times, before[2], strict=True)):
                 self.skipped += (last - index) * spent
