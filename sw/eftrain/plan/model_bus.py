@@ -66,7 +66,7 @@ class Chain:
     RUNS_HELD = 3
     """Runs in the burst splitter."""
 
-    BUNDLE = 256
+    BUNDLE = 128
     """Beats of runs that are looked at as one burst, where the chain has its bus to itself: beats
     follow each other just so."""
 
@@ -234,8 +234,6 @@ class Writer(Chain):
     def _opened(self, step, time):
         if step.tees and self._boxes and self.name == "second":
             self.opened.append(time + self._machine.address)
-
-    BUNDLE = 32
 
     def room(self, count):
         """When the store has room for ``count`` beats more; None while that is not known."""

@@ -110,13 +110,13 @@ def _alone(layer_pass, before):
     flags = layer_pass.flags
     if before and before.layer_pass:
         flags |= before.layer_pass.flags
-    alone = {"stationary", "stream", "side", "output"}
+    alone = {"stationary", "stream"}
     if flags & {Flag.X_PAIR, Flag.NORM_DY}:
-        alone -= {"stationary", "stream", "side"}
+        alone.clear()
     if flags & {Flag.ADD, Flag.UNPOOL}:
         alone.discard("stationary")
-    if flags & {Flag.TEE, Flag.KEEP}:
-        alone -= {"stream", "output"}
+    if Flag.TEE in flags:
+        alone.discard("stream")
     return frozenset(alone)
 
 

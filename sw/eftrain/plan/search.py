@@ -22,7 +22,7 @@ EVALUATED = 6
 CLOSE = 1.002
 """A tile that can gain no more than this is not worth a prediction."""
 
-SAMPLED = 2
+SAMPLED = 3
 """Tiles along the images that tell how fast the rest of them would be."""
 
 _LOOKED_AT = ("opcode", "geometry", "out_blocks", "in_blocks", "flags")
@@ -95,7 +95,9 @@ def _sample(layer_pass, config, memory, machine):
     geometry = layer_pass.geometry
     images = min(geometry.images, SAMPLED * layer_pass.tile.images)
     part = replace(layer_pass, geometry=replace(geometry, images=images))
-    return predict(part, config, memory, machine).cycles * geometry.images / images
+    found = predict(part, config, memory, machine)
+    computing = found.cycles - found.fill - found.drain
+    return found.cycles + computing * (geometry.images / images - 1)
 
 
 def clear():
