@@ -1,8 +1,8 @@
 """The analytical cycle model: what a layer pass, or a program of them, costs on the core.
 
-Counts of vectors, beats and runs come from :mod:`.model_steps` and are exact; :mod:`.model_walk`
-says when they happen. The model agrees with the simulated core within 1 % (passes of a few thousand
-cycles: within one refresh of the memory).
+Counts of vectors, beats and runs come from :mod:`.model_steps` and are exact; :mod:`.model_core`
+says when they happen. Most passes agree with the simulated core within 1 %; ``docs/performance.md``
+names those that do not.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,6 @@ from eftrain_hdl.isa import COEFFICIENT_VECTORS, PARAMETER_VECTORS, PARTIAL_BEAT
 
 from .model_core import Core
 from .model_machine import Machine, Memory
-from .model_nest import Nest
 
 BENCHMARK_MEMORY = Memory()
 """The memory of ``sim/harness.h``."""
@@ -74,6 +73,7 @@ def predict(layer_pass, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
     -------
     Prediction
     """
+    # A pass alone is a program of one.
     (prediction,), total = predict_program([layer_pass], config, memory, machine)
     return replace(prediction, cycles=total)
 

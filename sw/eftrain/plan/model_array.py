@@ -53,8 +53,9 @@ class Feed:
 
     def expect(self, step):
         """A step whose operand comes next."""
-        beats = step.work.stream.beats if self._reader.name == "stream" else step.work.stationary.beats
-        if beats:
+        work = step.work
+        chain = work.stream if self._reader.name == "stream" else work.stationary
+        if beats := chain.beats:
             self._steps.append((step, beats))
 
     def run(self):
@@ -186,7 +187,8 @@ class Array:
             ended = max(self.now - 1, self._sequencer + 1)
             vectors = work.stream_vectors
             if vectors:
-                ended = max(ended, (yield from self._arrived(self._stream, self._base_stream + vectors)))
+                count = self._base_stream + vectors
+                ended = max(ended, (yield from self._arrived(self._stream, count)))
             if step.place.last:
                 ended = max(ended, self._bank)
             self._sweeps.append(ended)

@@ -206,7 +206,10 @@ class Reader(Chain):
         floor = self._claims + self._machine.landing_room - self._machine.landing
         return (
             super().state(relative),
-            tuple((n, relative(first), relative(last), data) for n, first, last, data in self.landed),
+            tuple(
+                (size, relative(first), relative(last), data)
+                for size, first, last, data in self.landed
+            ),
             self._claims - self.taken.total, self.taken.state(floor, relative),
         )  # fmt: skip
 

@@ -146,7 +146,8 @@ def _loads(work, config, machine):
         cycles = full * machine.group_cycles(config)
         if rest:
             cycles += machine.group_cycles(config, rest)
-        loads["stream"] = work.groups * group / (pixels * beats), max(1.0, cycles / (pixels * beats))
+        pixels *= beats
+        loads["stream"] = work.groups * group / pixels, max(1.0, cycles / pixels)
     return loads
 
 

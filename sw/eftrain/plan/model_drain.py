@@ -100,7 +100,8 @@ class Drain:
 
     def state(self, relative):
         return (
-            self.queue.state(relative), relative(self._free), relative(self._issue), relative(self._out), self._at,
+            self.queue.state(relative), self._at,
+            *map(relative, (self._free, self._issue, self._out)),
             tuple((step.place, relative(time)) for step, time in self._finished),
             self._side.state(relative), self._auxiliary.state(relative),
         )  # fmt: skip

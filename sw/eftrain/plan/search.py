@@ -22,9 +22,6 @@ EVALUATED = 6
 CLOSE = 1.002
 """A tile that can gain no more than this is not worth a prediction."""
 
-SAMPLED = 3
-"""Tiles along the images that tell how fast the rest of them would be."""
-
 _LOOKED_AT = ("opcode", "geometry", "out_blocks", "in_blocks", "flags")
 """What the model knows of a pass besides its tile."""
 
@@ -83,21 +80,11 @@ def _best(key, config, memory, machine):
                 continue
             seen.add(place)
             tile = shapes.tile(place)
-            cycles = _sample(replace(layer_pass, tile=tile), config, memory, machine)
+            cycles = predict(replace(layer_pass, tile=tile), config, memory, machine).cycles
             if cycles < fewest:
                 best, fewest = place, cycles
         places = shapes.around(best) if best != before else []
     return best and shapes.tile(best)
-
-
-def _sample(layer_pass, config, memory, machine):
-    """Cycles of a pass with a tile, from those of ``SAMPLED`` tiles along the images."""
-    geometry = layer_pass.geometry
-    images = min(geometry.images, SAMPLED * layer_pass.tile.images)
-    part = replace(layer_pass, geometry=replace(geometry, images=images))
-    found = predict(part, config, memory, machine)
-    computing = found.cycles - found.fill - found.drain
-    return found.cycles + computing * (geometry.images / images - 1)
 
 
 def clear():
