@@ -52,7 +52,7 @@ bench: $(VENV)/.demo ## Predict training rates; renew build/bench/ and docs/perf
 	@$(BIN)/eftrain bench $(ARGS)
 
 bench-rtl: $(VENV)/.demo ## The same, after full-size runs on the simulated gateware (long)
-	@$(BIN)/eftrain bench --rtl $(RTL_LAYERS),all --jobs $(WORKERS) $(ARGS)
+	@$(BIN)/eftrain bench --rtl $(RTL_LAYERS),all,resnet20:all --jobs $(WORKERS) $(ARGS)
 
 profile: $(VENV)/.demo ## Run one training step and show what the array waited for
 	@$(BIN)/eftrain profile $(ARGS)

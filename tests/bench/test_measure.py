@@ -59,6 +59,13 @@ def test_layers_run_all_their_passes(network):
     assert all(task.cycles > 0 and task.batch == 2 for task in tasks)
 
 
+def test_whole_steps_of_several_networks(network):
+    batches = {"digits": 2, network: 3}
+    tasks = tasks_of([ALL, "digits:all", ALL, "cifar-1x:all"], network, CONFIG, 1, network, batches)
+    found = [(task.network, task.layer, task.batch) for task in tasks]
+    assert found == [(network, ALL, 3), ("digits", ALL, 2), ("cifar-1x", ALL, 1)]
+
+
 def test_unknown_layers_are_refused(network):
     with pytest.raises(UserError, match="no layer 'conv9' .* choose from conv1, conv2, .*, or all"):
         tasks_of(["conv9"], network, CONFIG, 1, network, 1)

@@ -147,11 +147,13 @@ def tasks_of(layers, network, config, batch, step_network, step_batch):
     ----------
     layers : list of str
         Names of convolutions or fully connected layers of ``network``; ``ALL`` for a whole step of
-        ``step_network``.
+        ``step_network``, ``NETWORK:all`` for one of another network.
     network, step_network : str
         Names or files.
     config : CoreConfig
-    batch, step_batch : int
+    batch : int
+    step_batch : int or dict
+        Pictures of whole steps; or by network, 1 for those that are not named.
 
     Raises
     ------
@@ -159,7 +161,9 @@ def tasks_of(layers, network, config, batch, step_network, step_batch):
         If a layer is unknown.
     """
     tasks = []
-    wanted = [layer for layer in dict.fromkeys(layers) if layer != ALL]
+    layers = list(dict.fromkeys(layers))
+    stepped = [layer for layer in layers if layer == ALL or layer.endswith(f":{ALL}")]
+    wanted = [layer for layer in layers if layer not in stepped]
     if wanted:
         step = _step(network, config, batch)
         found = dict.fromkeys(row.layer for row, one in _runnable(step))
@@ -175,10 +179,11 @@ def tasks_of(layers, network, config, batch, step_network, step_batch):
                 tasks.append(
                     Task(network, config.array, config.format, batch, row.layer, row.kind, cycles)
                 )
-    if ALL in layers:
-        step = _step(step_network, config, step_batch)
-        name = (step_network, config.array, config.format, step_batch)
-        tasks.append(Task(*name, ALL, ALL, step.cycles))
+    for layer in stepped:
+        other = layer.removesuffix(ALL).removesuffix(":") or step_network
+        pictures = step_batch if isinstance(step_batch, int) else step_batch.get(other, 1)
+        step = _step(other, config, pictures)
+        tasks.append(Task(other, config.array, config.format, pictures, ALL, ALL, step.cycles))
     return tasks
 
 

@@ -18,7 +18,9 @@ from .options import Array, Format, core
 
 FOLDER = Path("build/bench")
 PAGE = Path("docs/performance.md")
-STEP_NETWORK, STEP_BATCH = "cifar-1x", 8
+STEP_NETWORK = "cifar-1x"
+STEP_BATCHES = {STEP_NETWORK: 8, "resnet20": 2}
+"""Pictures of a whole step; few where many layers make a step long."""
 LAYER_NETWORK, LAYER_BATCH = "vgg16", 1
 
 
@@ -27,7 +29,8 @@ def command(
         str | None,
         typer.Option(
             help="Run these layers at full size on the simulated gateware first: FP, BP and WU, "
-            "values checked; 'all' runs a whole step. Commas between them.",
+            "values checked; 'all' runs a whole step, 'resnet20:all' one of another network. "
+            "Commas between them.",
             metavar="LAYER[,LAYER...]",
         ),
     ] = None,
@@ -41,7 +44,8 @@ def command(
     batch: Annotated[
         int | None,
         typer.Option(
-            help=f"Pictures of --rtl; by default {LAYER_BATCH} for layers and {STEP_BATCH} for a "
+            help=f"Pictures of --rtl; by default {LAYER_BATCH} for layers and "
+            f"{' or '.join(f'{count} ({name})' for name, count in STEP_BATCHES.items())} for a "
             "whole step."
         ),
     ] = None,
@@ -77,7 +81,7 @@ def command(
     if rtl is not None:
         tasks = tasks_of(
             _layers(rtl), network or LAYER_NETWORK, config, batch or LAYER_BATCH,
-            network or STEP_NETWORK, batch or STEP_BATCH,
+            network or STEP_NETWORK, batch or STEP_BATCHES,
         )  # fmt: skip
         runs = run_tasks(tasks, jobs, lambda line: console.print(line, markup=False))
         with _Runs(tasks, console) as display:

@@ -1,15 +1,16 @@
 """The analytical cycle model: what a layer pass, or a program of them, costs on the core.
 
-Counts of vectors, beats and runs come from :mod:`.model_steps` and are exact; :mod:`.model_walk`
-says when they happen. The model agrees with the simulated core within 1 % (passes of a few thousand
-cycles: within one refresh of the memory).
+Counts of vectors, beats and runs come from :mod:`.model_steps` and are exact; :mod:`.model_core`
+says when they happen. Most passes agree with the simulated core within 1 %; ``docs/performance.md``
+names those that do not.
 """
 
 from dataclasses import dataclass, replace
 
 from eftrain_hdl.isa import COEFFICIENT_VECTORS, PARAMETER_VECTORS, PARTIAL_BEATS, Flag, Opcode
 
-from .model_walk import LONG_AGO, Machine, Memory, State, Walk
+from .model_core import Core
+from .model_machine import Machine, Memory
 
 BENCHMARK_MEMORY = Memory()
 """The memory of ``sim/harness.h``."""
@@ -72,19 +73,9 @@ def predict(layer_pass, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
     -------
     Prediction
     """
-    begin = machine.begin + memory.latency
-    if layer_pass.geometry is None:
-        return Prediction(begin + vector_unit_cycles(layer_pass, config, machine) + machine.end)
-    # Tiles are ranked by this, so a finer prediction here would plan passes anew.
-    walk = Walk(layer_pass, config, memory, machine, shares=False)
-    cycles, state = walk.run(State.idle(config, machine))
-    drain = state.write + memory.write_latency + machine.end
-    return replace(
-        _account(walk),
-        cycles=round(begin + cycles + drain),
-        fill=round(begin + walk.first_vector) if walk.first_vector is not None else 0,
-        drain=round(drain),
-    )
+    # A pass alone is a program of one.
+    (prediction,), total = predict_program([layer_pass], config, memory, machine)
+    return replace(prediction, cycles=total)
 
 
 def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
@@ -100,60 +91,37 @@ def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
         For each pass, with ``cycles`` from the completion of the one before to its own; and the
         cycles of all from the doorbell to END.
     """
-    predictions, completions = [], [0.0]
-    clock = float(machine.begin + memory.latency)  # Of the array's next vector.
-    state = State.idle(config, machine)
+    core = Core(config, memory, machine)
+    core.handed = float(machine.begin + memory.latency)
+    runs, predictions = [], []
     for index, layer_pass in enumerate(passes):
-        # When all writes of the last two passes were answered; the one before those is done, since
-        # two descriptors are in flight.
-        earlier, completed = completions[max(0, index - 1)], completions[index]
         if layer_pass.geometry is None:
-            # It is handed over only when all before it is done.
-            begin = max(completed + machine.descriptor * bool(index), clock + state.handed)
-            completed = begin + vector_unit_cycles(layer_pass, config, machine)
-            clock, state = completed, State.idle(config, machine)
+            begin = core.handed
+            if index:
+                begin = core.finish(runs[-1]) + machine.descriptor
+            run = core.alone(begin, vector_unit_cycles(layer_pass, config, machine))
             prediction = Prediction(0)
         else:
-            walk = Walk(layer_pass, config, memory, machine)
             if index:
-                handed = max(state.handed + machine.descriptor, earlier - clock)
-                state = state._replace(handed=handed)
-                if Flag.AHEAD_STATIONARY in layer_pass.flags:
-                    late, state = walk.before(state)
-                    completions[index] = completed = completed + late
-                state = _enter(layer_pass, state, completed - clock)
-            cycles, state = walk.run(state)
-            clock += cycles
-            completed = clock + state.write + memory.write_latency
-            prediction = _account(walk)
+                # Two are in flight.
+                core.handed += machine.descriptor
+                if index > 1:
+                    core.handed = max(core.handed, core.finish(runs[-2]))
+            run = core.start(layer_pass, runs[-1] if runs else None)
+            prediction = _account(run.nest, memory)
+        runs.append(run)
         predictions.append(prediction)
-        completions.append(completed)
-    predictions = [
-        replace(prediction, cycles=round(completed - before))
-        for prediction, before, completed in zip(
-            predictions, completions[:-1], completions[1:], strict=True
+    completions = [0.0]
+    for index, run in enumerate(runs):
+        core.finish(run)
+        predictions[index] = replace(
+            predictions[index],
+            cycles=round(run.ended - completions[-1]),
+            fill=round(run.first_vector or 0),
+            drain=round(run.completed - run.last_vector + machine.end),
         )
-    ]
+        completions.append(run.ended)
     return predictions, round(completions[-1] + machine.end)
-
-
-def _enter(layer_pass, state, completed):
-    """The state in which a pass begins; ``completed`` is the time of the one before it."""
-
-    def gate(flag):
-        return LONG_AGO if flag in layer_pass.flags else completed
-
-    stream = state.stream
-    if Flag.TEE in layer_pass.flags:
-        # What is written waits for the writes before it.
-        stream = max(stream, completed)
-    return state._replace(
-        stream=stream,
-        stream_gate=gate(Flag.AHEAD_STREAM),
-        stationary_gate=gate(Flag.AHEAD_STATIONARY),
-        side_gate=gate(Flag.AHEAD_SIDE),
-        fence=completed,
-    )
 
 
 def vector_unit_cycles(layer_pass, config, machine=MACHINE):
@@ -203,13 +171,13 @@ def _norm_cycles(flags, group):
     return cycles + read + written + 17
 
 
-def _account(walk):
+def _account(nest, memory):
     """The parts of a Prediction that need no times."""
     beats = dict.fromkeys(PORTS, 0)
     cycles = dict.fromkeys(PORTS, 0.0)
     buffers = {"stream": 0, "stationary": 0, "accumulator": 0}
     active = 0
-    for step, last, count in walk.counts():
+    for step, last, count in nest.counts():
         active += count * step.vectors
         chains = [("stationary", step.stationary), ("stream", step.stream), ("write", step.tee)]
         chains += [("side" if step.is_update else "stationary", step.companion)]
@@ -220,7 +188,7 @@ def _account(walk):
             chains += [("write", step.statistics * blocks), ("write", step.kept * blocks)]
         for port, chain in chains:
             beats[port] += count * chain.beats
-            pace = walk.memory.beat if port == "write" else walk.beat(chain)
+            pace = memory.beat if port == "write" else memory.pace(chain)
             cycles[port] += count * chain.beats * pace
         sizes = {
             "stream": step.stream_vectors,

@@ -16,6 +16,7 @@ from eftrain_hdl.isa import (
 )
 
 from .layout import ceil_div
+from .model_machine import BURST_BEATS
 from .passes import BACKWARD_GRID
 
 PROLOGUE_VECTORS = COEFFICIENT_VECTORS - 1
@@ -38,29 +39,44 @@ class AxisTile:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """What one memory chain moves: ``beats`` in ``bursts``, of ``requests`` boxes."""
+class Box:
+    """What a run generator gets at once: ``runs`` of ``beats`` beats each.
 
-    beats: int = 0
-    bursts: int = 0
-    requests: int = 0
+    Page boundaries cost no bandwidth and are left out. ``data``: no coefficients.
+    """
+
+    runs: int
+    beats: int
+    data: bool = True
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What one memory chain moves, box by box."""
+
+    boxes: tuple = ()
 
     def __add__(self, other):
-        return Chain(
-            self.beats + other.beats, self.bursts + other.bursts, self.requests + other.requests
-        )
+        return Chain(self.boxes + other.boxes)
 
     def __mul__(self, times):
-        return Chain(self.beats * times, self.bursts * times, self.requests * times)
+        return Chain(self.boxes * times)
+
+    @cached_property
+    def beats(self):
+        return sum(box.runs * box.beats for box in self.boxes)
+
+    @cached_property
+    def bursts(self):
+        return sum(box.runs * ceil_div(box.beats, BURST_BEATS) for box in self.boxes)
 
 
 NOTHING = Chain()
-BURST_BEATS = 64
 
 
-def runs(count, beats):
-    """``count`` runs of ``beats`` beats. Page boundaries cost no bandwidth and are left out."""
-    return Chain(count * beats, count * ceil_div(beats, BURST_BEATS), 1) if beats else NOTHING
+def runs(count, beats, data=True):
+    """A chain of one box of ``count`` runs of ``beats`` beats."""
+    return Chain((Box(count, beats, data),)) if count and beats else NOTHING
 
 
 def axis_tiles(geometry, axis, size, backward):
@@ -240,29 +256,26 @@ class Step:
     def stream(self):
         """Stream chain: the operand, with coefficients ahead of each block."""
         rows, cols = self.rows, self.cols
-        if self.is_update:
-            data = runs(self.out_blocks * rows.small * self.images, self._vectors(cols.small))
-            blocks = self.out_blocks
-        else:
-            side = (rows.small, cols.small) if self.backward else (rows.big, cols.big)
-            data = runs(self.images * side[0], self._vectors(side[1]))
-            blocks = 1
+        small = self.is_update or self.backward
+        side = (rows.small, cols.small) if small else (rows.big, cols.big)
+        data = runs(self.images * side[0], self._vectors(side[1]))
         if Flag.NORM_DY in self.flags or (Flag.NORM_X in self.flags and not self.is_update):
-            data += runs(blocks, self._vectors(PROLOGUE_VECTORS))
-        return data
+            data = self._coefficients + data
+        return data * (self.out_blocks if self.is_update else 1)
+
+    @cached_property
+    def _coefficients(self):
+        return runs(1, self._vectors(PROLOGUE_VECTORS), data=False)
 
     @cached_property
     def companion(self):
         """Companion chain: a beat for each beat of stream data."""
         if not (Flag.X_PAIR in self.flags or Flag.NORM_DY in self.flags):
             return NOTHING
-        if self.is_update:
-            return runs(
-                self.out_blocks * self.rows.small * self.images, self._vectors(self.cols.small)
-            )
-        small = self.backward
+        small = self.backward or self.is_update
         rows, cols = (a.small if small else a.big for a in (self.rows, self.cols))
-        return runs(self.images * rows, self._vectors(cols))
+        data = runs(self.images * rows, self._vectors(cols))
+        return data * (self.out_blocks if self.is_update else 1)
 
     @cached_property
     def stationary(self):
@@ -272,7 +285,7 @@ class Step:
         if self.is_update:
             data = runs(self.images * self.rows.big, self._vectors(self.cols.big))
             if Flag.NORM_X in self.flags:
-                data += runs(1, self._vectors(PROLOGUE_VECTORS))
+                data = self._coefficients + data
             return data
         return runs(self.geometry.taps * self.out_blocks, self._vectors(self.group))
 

@@ -13,14 +13,21 @@ from eftrain_hdl.isa import MAX_STATISTICS_BLOCKS, Flag, Opcode
 from ..errors import UserError
 from .layout import align, ceil_div
 from .model import BENCHMARK_MEMORY, MACHINE, predict
-from .model_steps import IDENTITY, axis_tiles
+from .model_steps import IDENTITY, PROLOGUE_VECTORS, axis_tiles
 from .passes import BACKWARD_GRID, LayerPass, Tile
 
-EVALUATED = 6
+EVALUATED = 3
 """Tiles that are predicted to begin with; the bound ranks the others well enough to drop them."""
 
-CLOSE = 1.002
+CLOSE = 1.004
 """A tile that can gain no more than this is not worth a prediction."""
+
+FAR = 1.02
+"""Nor is one whose likely cycles are so many times those of the fastest."""
+
+RUN = 2e-3
+"""Cycles that a run of DRAM counts for when tiles are ranked. The benchmark memory does not mind short
+runs, but others do."""
 
 _LOOKED_AT = ("opcode", "geometry", "out_blocks", "in_blocks", "flags")
 """What the model knows of a pass besides its tile."""
@@ -33,7 +40,7 @@ def choose(layer_pass, config, forced=None, memory=BENCHMARK_MEMORY, machine=MAC
     """Return the pass with its tile.
 
     Every shape that divides the layer evenly and fits the buffers is ranked by a bound on its
-    cycles; the model predicts the best few, then those around the fastest until none is faster.
+    cycles; the model predicts the best few, then those around the fastest until little is gained.
 
     Parameters
     ----------
@@ -74,7 +81,7 @@ def _best(key, config, memory, machine):
     best, fewest, seen = None, math.inf, set()
     places = shapes.most_promising()
     while places:
-        before = best
+        before = fewest
         for place in places:
             if place in seen or shapes.least[place] * CLOSE >= fewest:
                 continue
@@ -83,7 +90,7 @@ def _best(key, config, memory, machine):
             cycles = predict(replace(layer_pass, tile=tile), config, memory, machine).cycles
             if cycles < fewest:
                 best, fewest = place, cycles
-        places = shapes.around(best) if best != before else []
+        places = shapes.around(best) if fewest * CLOSE < before else []
     return best and shapes.tile(best)
 
 
@@ -182,7 +189,7 @@ class _Shapes:
             for other in (index - 1, index + 1):
                 if 0 <= other < len(self._sizes[axis]):
                     near = (*place[:axis], other, *place[axis + 1 :])
-                    if np.isfinite(self.likely[near]):
+                    if self.likely[near] < FAR * self.likely[place]:
                         found.append(near)
         return sorted(found, key=lambda near: self.likely[near])
 
@@ -271,9 +278,9 @@ def _fits(uses):
 def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
     """``(least, likely)`` cycles of a pass.
 
-    The least are those of the slowest of array and ports (smaller tiles at the edges may make it
-    a little less). What is likely adds the first tile's loading, the last one's draining, and what
-    of a tile finds no room in a ring while the one before it is used.
+    The least are those of the slowest of array, with the last tile's draining, and ports (smaller
+    tiles at the edges may make it a little less). What is likely adds the first tile's loading,
+    and what of a tile finds no room in a ring while the one before it is used.
     """
     geometry, group, beat = layer_pass.geometry, config.group, memory.beat
     beats = config.vector_beats * beat
@@ -297,11 +304,17 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
         active = loads * outs * group
         compute = np.maximum(active, loads * out_tiles * machine.hazard)
         written = outs * ins * geometry.taps * group * (1 + (Flag.MOMENTUM in flags))
+        records = PROLOGUE_VECTORS * steps
         ports = (
-            outs * ins * groups * machine.group_cycles(config) / config.vector_beats,
-            out_tiles * ins * big,
+            outs * ins * groups * machine.group_cycles(config) / config.vector_beats
+            + (Flag.NORM_DY in flags) * blocks * records,
+            out_tiles * ins * big + (Flag.NORM_X in flags) * records,
             paired * outs * ins * small + (Flag.UPDATE in flags) * written,
             written,
+        )
+        runs = (
+            outs * ins * image_tiles * images * rows.small_sum * cols.count * (1 + paired)
+            + out_tiles * ins * image_tiles * images * rows.big_sum * cols.count
         )
         first = np.maximum(uses["stationary"][0], uses["stream"][0]) * beats
         waits = np.maximum(crowded["stream"], crowded["stationary"]) * beats
@@ -316,6 +329,7 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
         compute = sweeps * np.maximum(sweep, max(group, machine.hazard / 2))
         touched = small if opcode in BACKWARD_GRID else big
         streamed = out_tiles * inner * touched
+        normalised = Flag.NORM_DY in flags or Flag.NORM_X in flags
         drained = outs * geometry.images * prod(layer_pass.grid)
         scale = 4 if Flag.UNPOOL in flags else 1 / 4 if Flag.POOL in flags else 1
         auxiliary = 4 if Flag.UNPOOL in flags else Flag.ADD in flags
@@ -325,11 +339,16 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
         teed = (outs if opcode in IDENTITY else inner) * touched * (Flag.TEE in flags)
         blocks_read = 0 if opcode in IDENTITY else sweeps * group
         ports = (
-            streamed,
+            streamed + normalised * PROLOGUE_VECTORS * steps,
             blocks_read + paired * streamed + auxiliary * drained,
             # The drain takes a beat a cycle, with or without operands.
-            max(side, 1) * drained + machine.third * blocks_read * (paired and auxiliary > 0),
+            max(side, 1) * drained,
             (scale + (Flag.KEEP in flags)) * drained + teed,
+        )
+        streamed_rows = rows.small_sum if opcode in BACKWARD_GRID else rows.big_sum
+        runs = geometry.images * cols.count * (
+            out_tiles * inner * streamed_rows * (1 + paired)
+            + outs * layer_pass.grid[0] * (1 + auxiliary + side)
         )
         first = uses["stream"][0] * beats
         # The first sweep can follow the pixels as they come.
@@ -340,8 +359,9 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
         busiest = np.maximum(busiest, moved)
     traffic = sum(ports)
     # Of equal tiles take the one with less traffic.
-    likely = np.maximum(compute + steps * waits, busiest * beats) + first + last + 4 * steps
-    return np.maximum(active, busiest * beats), likely + 1e-6 * traffic
+    likely = np.maximum(compute + steps * (waits + 4), busiest * beats) + first + last
+    least = np.maximum(active + last, busiest * beats) + memory.latency
+    return least, likely + RUN * runs + 1e-6 * traffic
 
 
 def _density(geometry, axis):
