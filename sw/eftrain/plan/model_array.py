@@ -19,7 +19,7 @@ class Ring:
     def release(self, count, time):
         self.released.add(count, time, time)
         self.written.forget(self.released.total)
-
+        self.released.forget(self.written.total - self._depth)
 
 
 class Feed:
@@ -108,7 +108,6 @@ class Feed:
         if not self._left:
             self._steps.pop(0)
         return True
-
 
 
 class Array:

@@ -46,7 +46,6 @@ class StepQueue:
         self.steps.popleft()
 
 
-
 class Chain:
     """What readers and writers have in common: steps, boxes, runs.
 
@@ -138,10 +137,7 @@ class Chain:
     def busy(self, run):
         """Whether work of the pass ``run`` is left that has not been asked for."""
         steps = self.queue.steps
-        return bool(
-            self.rest or self._runs or self._boxes or (steps and steps[0][1].run is run)
-        )
-
+        return bool(self.rest or self._runs or self._boxes or (steps and steps[0][1].run is run))
 
 
 class Reader(Chain):
@@ -189,7 +185,6 @@ class Reader(Chain):
     def take(self, start, end):
         """The oldest burst leaves the buffer."""
         self.taken.add(self.landed.popleft()[0], start, end)
-
 
 
 class Writer(Chain):
@@ -246,7 +241,6 @@ class Writer(Chain):
 
     def busy(self, run):
         return super().busy(run) or self.entered.total > self._claims
-
 
 
 class Steered(Reader):

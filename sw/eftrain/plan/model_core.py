@@ -33,14 +33,15 @@ AHEAD = {
 """The flag with which a chain may run ahead of the pass before; others never do."""
 
 OPERANDS = frozenset({"stationary", "stream", "companion"})
+"""Chains that feed the array; the drain's take turns with it in pieces of its own."""
 
 ALIKE, TOLERANCE = 3, 1e-3
-"""Iterations that take the same time before further ones are left out; what counts as the same, as a
-share of it."""
+"""Iterations that take the same time before further ones are left out; what counts as the same,
+as a share of it."""
 
 SETTLED = 0.97
-"""Share of the slowest unit's time that an iteration takes at least when nothing is left of a start with
-full buffers."""
+"""Share of the slowest unit's time that an iteration takes at least when nothing is left of a start
+with full buffers."""
 
 
 @dataclass(eq=False)
@@ -194,9 +195,7 @@ class Core:
         ]
         rings = Ring(config.stationary_depth), Ring(config.stream_depth)
         finished = []
-        self._array = Array(
-            config, machine, StepQueue(machine.queue), rings[1], rings[0], finished
-        )
+        self._array = Array(config, machine, StepQueue(machine.queue), rings[1], rings[0], finished)
         self._drain = Drain(
             machine, config, StepQueue(machine.queue), finished, self._array.emptied,
             *(chains[name] for name in ("side", "auxiliary", "output", "second")),

@@ -111,7 +111,7 @@ class Drain:
             for block in range(work.out_blocks):
                 if block and self._config.vector_beats == 1:
                     time += machine.drain_block
-                for index, part in enumerate(parts):
+                for part in parts:
                     if part.wait:
                         self._rest(part, time)
                         continue

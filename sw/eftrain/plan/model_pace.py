@@ -1,9 +1,9 @@
 """What sets the pace of a pass: how long each unit is busy with its steps.
 
-From that follows which steps the model of the core may leave out. In most passes the memory ports and
-the drain have time to spare: whatever they do, the array goes on without a gap once it runs. Such a
-pass is *steady*. It is looked at burst by burst only where its first tile begins and its last one
-ends, and it meets its neighbours; the steps between take what the array takes for them.
+From that follows which steps the model of the core may leave out. In most passes the memory ports
+and the drain have time to spare: whatever they do, the array goes on without a gap once it runs.
+Such a pass is *steady*. It is looked at burst by burst only where its first tile begins and its
+last one ends, and it meets its neighbours; the steps between take what the array takes for them.
 """
 
 from collections import Counter

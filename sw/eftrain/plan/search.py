@@ -26,8 +26,8 @@ FAR = 1.02
 """Nor is one whose likely cycles are so many times those of the fastest."""
 
 RUN = 2e-3
-"""Cycles that a run of DRAM counts for when tiles are ranked. The benchmark memory does not mind short
-runs, but others do."""
+"""Cycles that a run of DRAM counts for when tiles are ranked. The benchmark memory does not mind
+short runs, but others do."""
 
 _LOOKED_AT = ("opcode", "geometry", "out_blocks", "in_blocks", "flags")
 """What the model knows of a pass besides its tile."""
@@ -346,10 +346,9 @@ def _bound(layer_pass, config, memory, machine, blocks, images, rows, cols):
             (scale + (Flag.KEEP in flags)) * drained + teed,
         )
         streamed_rows = rows.small_sum if opcode in BACKWARD_GRID else rows.big_sum
-        runs = geometry.images * cols.count * (
-            out_tiles * inner * streamed_rows * (1 + paired)
-            + outs * layer_pass.grid[0] * (1 + auxiliary + side)
-        )
+        read = out_tiles * inner * streamed_rows * (1 + paired)
+        drained_rows = outs * layer_pass.grid[0] * (1 + auxiliary + side)
+        runs = geometry.images * cols.count * (read + drained_rows)
         first = uses["stream"][0] * beats
         # The first sweep can follow the pixels as they come.
         waits = crowded["stream"] * (beats - 1)
