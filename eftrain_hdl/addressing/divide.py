@@ -1,29 +1,22 @@
-"""Division by a convolution stride."""
+"""Division by a convolution stride: a multiplication."""
 
-from amaranth.hdl import Signal
+from amaranth.hdl import Array, Const
 
-__all__ = ["ceil_divide"]
+__all__ = ["RECIPROCAL_BITS", "reciprocal", "scaled_reciprocal"]
 
-_RECIPROCAL_3 = 43691
-"""ceil(2**17 / 3): ``x * 43691 >> 17`` is floor(x / 3) for every x below 2**17."""
+RECIPROCAL_BITS = 17
 
 
-def ceil_divide(m, value, stride, *, bits, name):
-    """Return a ``bits`` wide signal holding ``ceil(value / stride)``, combinational.
+def scaled_reciprocal(stride):
+    """``ceil(2**17 / stride)`` of an integer from 1 to 4.
 
-    ``value`` is unsigned and below 2**17 - 3; ``stride`` is 1, 2, 3 or 4. Division by three is a
-    multiplication, which is exact over this range, so a stride costs one DSP block and no cycles.
+    ``x * scaled_reciprocal(stride) >> RECIPROCAL_BITS`` is ``floor(x / stride)``, exactly, for every
+    unsigned ``x`` below 2**17. Add ``stride - 1`` to ``x`` for the quotient rounded up.
     """
-    rounded = Signal(bits + 1, name=f"{name}_rounded")
-    quotient = Signal(bits, name=f"{name}_quotient")
-    m.d.comb += rounded.eq(value + stride - 1)
-    with m.Switch(stride):
-        with m.Case(1):
-            m.d.comb += quotient.eq(value)
-        with m.Case(2):
-            m.d.comb += quotient.eq(rounded >> 1)
-        with m.Case(3):
-            m.d.comb += quotient.eq((rounded * _RECIPROCAL_3) >> 17)
-        with m.Default():
-            m.d.comb += quotient.eq(rounded >> 2)
-    return quotient
+    return -(-(1 << RECIPROCAL_BITS) // stride)
+
+
+def reciprocal(stride):
+    """The same of a signal: 18 bits, which one DSP block multiplies by 18 bits."""
+    table = [scaled_reciprocal(max(1, number)) for number in range(5)]
+    return Array(Const(value, RECIPROCAL_BITS + 1) for value in table)[stride]
