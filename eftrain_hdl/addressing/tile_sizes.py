@@ -1,6 +1,9 @@
 """The rectangle of a tile on both grids, and how many vectors it has."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -30,7 +33,6 @@ _OF_SMALL_AREA = _SMALL_AREA + 3
 _OF_WEIGHTS = _OF_SMALL_AREA + 1
 _OF_BLOCKS = _OF_SMALL_AREA + 3
 _CHECK = _OF_BLOCKS + 3
-_IDLE = _CHECK + 1
 
 
 class TileSizes(wiring.Component):
@@ -89,17 +91,15 @@ class TileSizes(wiring.Component):
         d, o = self.descriptor, self.o
         is_wu = self.is_wu
         group_bits = ceil_log2(self.config.group)
-        cycle = Signal(range(_IDLE + 1), init=_IDLE)
-        with m.If(self.start):
-            m.d.sync += cycle.eq(0)
-        with m.Elif(cycle != _IDLE):
-            m.d.sync += cycle.eq(cycle + 1)
+        # One-hot: a cycle of the program is one bit, and none is high when it is over.
+        now = Signal(_CHECK + 1)
+        m.d.sync += now.eq(Cat(self.start, now))
 
         left = Signal(TILE_BITS + 1)
         right = Signal(RECIPROCAL_BITS + 1)
         product = Signal(len(left) + len(right))
         m.d.sync += product.eq(left * right)
-        ends, begins, factor = self._axes(m, cycle, product)
+        ends, begins, factor = self._axes(m, now, product)
 
         # -- sizes ---------------------------------------------------------------------------------
         # WU fills the last group of pixels of a row up, all images behind one another.
@@ -119,11 +119,13 @@ class TileSizes(wiring.Component):
             _OF_WEIGHTS: (self.out_blocks, o.block_vectors),
             _OF_BLOCKS: (self.out_blocks, Mux(is_wu, o.pixel_vectors, o.block_vectors)),
         }
-        with m.Switch(cycle):
-            for chosen, (a, b) in operands.items():
-                cycles = [chosen, _AXIS + chosen] if chosen in (_END, _BEGIN) else [chosen]
-                with m.Case(*cycles):
-                    m.d.sync += [left.eq(a), right.eq(b)]
+        chosen = [now[cycle] for cycle in operands]
+        for index, cycle in enumerate(operands):
+            if cycle in (_END, _BEGIN):
+                chosen[index] |= now[_AXIS + cycle]
+        for operand, values in zip((left, right), zip(*operands.values(), strict=True), strict=True):
+            terms = [Mux(choose, value, 0) for choose, value in zip(chosen, values, strict=True)]
+            m.d.sync += operand.eq(reduce(or_, terms))
 
         # Every size must fit its buffer, hence 16 bits: larger products are an overflow.
         accumulators = Signal(TILE_BITS)
@@ -146,23 +148,21 @@ class TileSizes(wiring.Component):
             _OF_BLOCKS: [(is_wu, o.stream_vectors), (~is_wu, accumulators)],
         }
         too_large = Signal()
-        with m.Switch(cycle):
-            with m.Case(_TAPS + 2):
-                m.d.sync += too_large.eq(0)
-                with m.If(is_wu):
-                    weights = product[:8] + d.flags[Flag.BIAS]
-                    m.d.sync += o.block_vectors.eq(weights << group_bits)
-                with m.Else():
-                    m.d.sync += o.stationary_vectors.eq(0)
-            for chosen, stores in destinations.items():
-                with m.Case(chosen + 2):
-                    for used, destination in stores:
-                        with m.If(used):
-                            m.d.sync += destination.eq(product)
-                            with m.If(product[TILE_BITS:].any()):
-                                m.d.sync += too_large.eq(1)
+        with m.If(now[_TAPS + 2]):
+            m.d.sync += too_large.eq(0)
+            with m.If(is_wu):
+                weights = product[:8] + d.flags[Flag.BIAS]
+                m.d.sync += o.block_vectors.eq(weights << group_bits)
+            with m.Else():
+                m.d.sync += o.stationary_vectors.eq(0)
+        for cycle, stores in destinations.items():
+            for used, destination in stores:
+                with m.If(now[cycle + 2] & used):
+                    m.d.sync += destination.eq(product)
+                    with m.If(product[TILE_BITS:].any()):
+                        m.d.sync += too_large.eq(1)
         m.d.comb += [
-            self.done.eq(cycle == _CHECK),
+            self.done.eq(now[_CHECK]),
             self.overflow.eq(
                 too_large
                 | (o.stream_vectors > self.config.stream_depth)
@@ -172,7 +172,7 @@ class TileSizes(wiring.Component):
         ]
         return m
 
-    def _axes(self, m, cycle, product):
+    def _axes(self, m, now, product):
         """Both axes, one behind the other: from the iteration grid to the other one.
 
         Small to big: what the taps reach. Big to small: which pixels reach it, a division, rounded
@@ -191,7 +191,7 @@ class TileSizes(wiring.Component):
         for name, offset in (("rows", 0), ("cols", _AXIS)):
             axis = o[name]
             kernel, pad = d[f"kernel_{name}"][:4], d[f"pad_{name}"][:4]
-            with m.If(cycle == offset + _CHOOSE):
+            with m.If(now[offset + _CHOOSE]):
                 m.d.sync += [
                     tile.eq(getattr(self, name)),
                     stride.eq(d[f"stride_{name}"]),
@@ -199,9 +199,9 @@ class TileSizes(wiring.Component):
                     after.eq(kernel - pad),
                     limit.eq(Mux(is_bp, d[f"small_{name}"], d[f"big_{name}"])),
                 ]
-            with m.If(cycle == offset + _CLIP_END):
+            with m.If(now[offset + _CLIP_END]):
                 m.d.sync += end.eq(Mux(bound > limit, limit, bound))
-            with m.If(cycle == offset + _AXIS):
+            with m.If(now[offset + _AXIS]):
                 m.d.sync += [
                     axis.small0.eq(Mux(is_bp, begin, tile.begin)),
                     axis.small1.eq(Mux(is_bp, end, tile.end)),
@@ -212,7 +212,7 @@ class TileSizes(wiring.Component):
                 axis.small.eq(axis.small1 - axis.small0),
                 axis.big.eq(axis.big1 - axis.big0),
             ]
-        m.d.sync += is_begin.eq((cycle == _BEGIN + 1) | (cycle == _AXIS + _BEGIN + 1))
+        m.d.sync += is_begin.eq(now[_BEGIN + 1] | now[_AXIS + _BEGIN + 1])
         with m.If(is_bp):
             m.d.sync += bound.eq(product[RECIPROCAL_BITS:])
         with m.Else():
