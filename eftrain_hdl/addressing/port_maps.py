@@ -6,7 +6,7 @@ chains walk beside each other (stream and companion, results and what the epilog
 come from the same function and cannot disagree.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -34,7 +34,8 @@ PROLOGUE_VECTORS = 3
 class _PortMap(wiring.Component):
     """Walks a table of boxes for each tile step; a subclass gives the table.
 
-    A box that is not wanted costs a cycle, which hides behind the runs of the one before.
+    A box that is not wanted costs a cycle, and a new tile two, in which registers take what opcode
+    and flags say of it. Both hide behind the runs of the box before.
 
     Members
     -------
@@ -64,28 +65,42 @@ class _PortMap(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        offset = Signal(TILE_BITS)
+        self._held = {}
         out_block = Signal(TILE_BITS)
-        m.d.comb += out_block.eq(self.tile.out_block0 + offset)
-
         boxes = self.boxes(out_block)
+        repeats = self.repeats()
+        m.d.sync += [held.eq(value) for held, value in self._held.values()]
+
+        # A tile has been here for one cycle, for two. What is held is right then, and what is made
+        # of that, too.
+        held, walking = Signal(), Signal()
+        m.d.sync += [
+            held.eq(self.i.valid & ~self.i.ready),
+            walking.eq(held & ~self.i.ready),
+        ]
+
+        # Whether the box at the front is wanted; those behind it wait in turn.
+        wanted = Signal(len(boxes))
+        left = Signal(TILE_BITS)
+        last_block = Signal()
+        m.d.sync += last_block.eq(left == 1)
         place = Signal(range(len(boxes)))
-        wanted = Signal()
         with m.Switch(place):
-            for index, (condition, box) in enumerate(boxes):
+            for index, (_, box) in enumerate(boxes):
                 with m.Case(index):
-                    m.d.comb += [
-                        wanted.eq(condition),
-                        self.o.payload.eq(pack(self.o.payload.shape(), box)),
-                    ]
-        m.d.comb += self.o.valid.eq(self.i.valid & wanted)
-        with m.If(self.i.valid & (self.o.ready | ~wanted)):
-            m.d.sync += place.eq(place + 1)
+                    m.d.comb += self.o.payload.eq(pack(self.o.payload.shape(), box))
+        m.d.comb += self.o.valid.eq(walking & wanted[0])
+        with m.If(~walking):
+            m.d.sync += [
+                wanted.eq(Cat(condition for condition, _ in boxes)),
+                out_block.eq(self.tile.out_block0),
+                left.eq(repeats),
+            ]
+        with m.Elif(self.o.ready | ~wanted[0]):
+            m.d.sync += [wanted.eq(wanted.rotate_right(1)), place.eq(place + 1)]
             with m.If(place == len(boxes) - 1):
-                m.d.sync += [place.eq(0), offset.eq(offset + 1)]
-                with m.If(offset == self.repeats() - 1):
-                    m.d.sync += offset.eq(0)
-                    m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [place.eq(0), out_block.eq(out_block + 1), left.eq(left - 1)]
+                m.d.comb += self.i.ready.eq(last_block)
         return m
 
     # -- what descriptor and tile say --------------------------------------------------------------
@@ -94,11 +109,19 @@ class _PortMap(wiring.Component):
     def tile(self):
         return self.i.payload
 
+    def hold(self, name, value):
+        """A register for what is the same as long as a tile is here."""
+        if name not in self._held:
+            self._held[name] = Signal(Value.cast(value).shape(), name=name), value
+        return self._held[name][0]
+
     def is_any(self, *opcodes):
-        return self.descriptor.opcode.matches(*opcodes)
+        name = "_or_".join(opcode.name.lower() for opcode in opcodes)
+        return self.hold(f"is_{name}", self.descriptor.opcode.matches(*opcodes))
 
     def any_flag(self, *flags):
-        return Cat(self.descriptor.flags[flag] for flag in flags).any()
+        name = "_or_".join(flag.name.lower() for flag in flags)
+        return self.hold(f"has_{name}", Cat(self.descriptor.flags[flag] for flag in flags).any())
 
     @property
     def is_wu(self):
@@ -115,8 +138,8 @@ class _PortMap(wiring.Component):
     @property
     def tees(self):
         """Each X once: FP streams it again for later out blocks, PASS has other X for them."""
-        once = self.is_any(Opcode.PASS) | (self.tile.out_block0 == 0)
-        return self.any_flag(Flag.TEE) & once
+        is_first = self.hold("is_first", self.tile.out_block0 == 0)
+        return self.any_flag(Flag.TEE) & (self.is_any(Opcode.PASS) | is_first)
 
     @property
     def sums_gradient(self):
@@ -126,7 +149,8 @@ class _PortMap(wiring.Component):
     @property
     def updates_bias(self):
         """WU computes the bias gradient with the first of the other blocks."""
-        return self.any_flag(Flag.BIAS) & self.is_wu & (self.tile.in_block == 0)
+        is_first = self.hold("is_first_in_block", self.tile.in_block == 0)
+        return self.any_flag(Flag.BIAS) & self.is_wu & is_first
 
     def strides(self, port):
         """Byte strides of a tensor: of images, of channel blocks, of rows."""
@@ -231,7 +255,8 @@ class _PortMap(wiring.Component):
     def weights(self, wanted, out_block):
         """WU: the weight blocks of all taps; with momentum, vector by vector in turn with it."""
         d, vector = self.descriptor, self.config.vector_bytes
-        count = (d.kernel_rows * d.kernel_cols)[:8] << ceil_log2(self.config.group)
+        taps = self.hold("taps", (d.kernel_rows[:4] * d.kernel_cols[:4])[:8])
+        count = taps << ceil_log2(self.config.group)
         two = self.any_flag(Flag.MOMENTUM)
         terms = [(out_block, d.output_block_stride), (self.tile.in_block, d.output_image_stride)]
         turns = [(count, vector), (2, d.side_base - d.output_base)]
