@@ -178,7 +178,9 @@ class PortChain(wiring.Component):
                 count = Signal(_OPEN_BITS, name=f"open_runs{slot}")
                 begins = began & (request_slot == slot)
                 ends = ended & (ended_slot == slot)
-                m.d.sync += count.eq(count + begins - ends)
+                # What comes from the consumer of the beats is late, hence no operand.
+                with m.If(begins ^ ends):
+                    m.d.sync += count.eq(count + Mux(begins, 1, -1))
                 with m.If(begins):
                     m.d.sync += is_open[slot].eq(1)
                 with m.Elif(ends & (count == 1)):
