@@ -12,8 +12,8 @@ RECIPROCAL_BITS = 17
 def reciprocal(stride):
     """``ceil(2**17 / stride)``, 18 bits, which one DSP block multiplies by 18 bits.
 
-    ``x * reciprocal(stride) >> RECIPROCAL_BITS`` is ``floor(x / stride)``, exactly, for every unsigned
-    ``x`` below 2**17. Add ``stride - 1`` to ``x`` for the quotient rounded up.
+    ``x * reciprocal(stride) >> RECIPROCAL_BITS`` is ``floor(x / stride)``, exactly, for every
+    unsigned ``x`` below 2**17. Add ``stride - 1`` to ``x`` for the quotient rounded up.
     """
     factors = [-(-(1 << RECIPROCAL_BITS) // number) for number in range(1, MAX_STRIDE + 1)]
     # A stride of zero is none.

@@ -91,7 +91,11 @@ class RunGenerator(wiring.Component):
             m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [request.eq(self.i.payload), address.eq(self.i.payload.base), term.eq(0)]
+                m.d.sync += [
+                    request.eq(self.i.payload),
+                    address.eq(self.i.payload.base),
+                    term.eq(0),
+                ]
                 with m.If(self.i.valid):
                     m.next = "ADDRESS"
             with m.State("ADDRESS"):

@@ -66,9 +66,7 @@ class SweepSequencer(wiring.Component):
             is_bp.eq(d.opcode.matches(Opcode.CONV_BP, Opcode.PASS_BP)),
             is_wu.eq(d.opcode == Opcode.CONV_WU),
             is_pass.eq(d.opcode.matches(Opcode.PASS, Opcode.PASS_BP)),
-            wants_bias.eq(
-                (d.opcode == Opcode.CONV_WU) & d.flags[Flag.BIAS] & (tile.in_block == 0)
-            ),
+            wants_bias.eq((d.opcode == Opcode.CONV_WU) & d.flags[Flag.BIAS] & (tile.in_block == 0)),
             bounds.last_row.eq(d.kernel_rows - 1),
             bounds.last_col.eq(d.kernel_cols - 1),
         ]

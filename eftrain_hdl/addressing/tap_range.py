@@ -56,8 +56,8 @@ class TapRange(wiring.Component):
         m = Module()
         axis = self.axis
 
-        # Stage 1: where the tap puts small pixel 0 of the tile, counted from its first big pixel. In
-        # a tile that has small pixels that is less than a kernel away, so a few bits are exact.
+        # Stage 1: where the tap puts small pixel 0 of the tile, counted from its first big pixel.
+        # In a tile that has small pixels that is less than a kernel away, so few bits are exact.
         position = Signal(signed(TAP_BITS + 1))
         bits = len(position)
         stride = Signal(3)
@@ -105,4 +105,3 @@ class TapRange(wiring.Component):
             self.o.count.eq(Mux(count < 0, 0, Mux(count > room, room, count))),
         ]
         return m
-

@@ -123,7 +123,9 @@ class TileSizes(wiring.Component):
         for index, cycle in enumerate(operands):
             if cycle in (_END, _BEGIN):
                 chosen[index] |= now[_AXIS + cycle]
-        for operand, values in zip((left, right), zip(*operands.values(), strict=True), strict=True):
+        for operand, values in zip(
+            (left, right), zip(*operands.values(), strict=True), strict=True
+        ):
             terms = [Mux(choose, value, 0) for choose, value in zip(chosen, values, strict=True)]
             m.d.sync += operand.eq(reduce(or_, terms))
 

@@ -16,8 +16,9 @@ class TileWalker(wiring.Component):
     """Emit the steps of a descriptor in the order of ``docs/architecture.md``, one record a step.
 
     The rectangle of a tile on both grids and its sizes are computed here and nowhere else (by
-    :class:`TileSizes`). The first record comes ``TileSizes.latency + 3`` cycles after ``start``, that of
-    a new tile ``TileSizes.latency + 4`` after the one before; a further step of the same tile takes one.
+    :class:`TileSizes`). The first record comes ``TileSizes.latency + 3`` cycles after ``start``,
+    that of a new tile ``TileSizes.latency + 4`` after the one before, a further step of the same
+    tile one cycle after.
 
     Parameters
     ----------
