@@ -114,7 +114,7 @@ class PortChain(wiring.Component):
             allowed.eq(~newer),
             self.fenced.eq(queue.r_rdy & ~allowed),
             tile_map.i.valid.eq(queue.r_rdy & allowed),
-            queue.r_en.eq(tile_map.i.ready & allowed),
+            queue.r_en.eq(tile_map.i.ready),
         ]
         if self._ahead is not None:
             m.d.comb += allowed.eq(~newer | tile_map.descriptor.flags[self._ahead])
@@ -158,15 +158,15 @@ class PortChain(wiring.Component):
             request_slot = Signal()
             with m.If(runs.i.valid & runs.i.ready):
                 m.d.sync += request_slot.eq(Mux(self.requests.valid, self.oldest, tile.slot))
-            open_runs = Array(Signal(_OPEN_BITS, name=f"open_runs{slot}") for slot in range(2))
             began, ended = Signal(), Signal()
             ended_slot = Signal()
+            is_open = Array(Signal(name=f"is_open{slot}") for slot in range(2))
             older_open, newer_open = Signal(), Signal()
             m.d.comb += [
                 began.eq(runs.o.valid & runs.o.ready),
                 ended.eq(master.o.valid & master.o.ready & master.o.p.last),
-                older_open.eq(open_runs[self.oldest] != 0),
-                newer_open.eq(open_runs[~self.oldest] != 0),
+                older_open.eq(is_open[self.oldest]),
+                newer_open.eq(is_open[~self.oldest]),
                 # Runs come back in order.
                 ended_slot.eq(Mux(older_open, self.oldest, ~self.oldest)),
                 self.busy.eq(queued | (~runs.idle & (request_slot == self.oldest)) | older_open),
@@ -174,10 +174,17 @@ class PortChain(wiring.Component):
                     Mux(self.error == BusError.BUS_RESPONSE, ~older_open, newer_open)
                 ),
             ]
-            for slot, count in enumerate(open_runs):
+            for slot in range(2):
+                count = Signal(_OPEN_BITS, name=f"open_runs{slot}")
                 begins = began & (request_slot == slot)
                 ends = ended & (ended_slot == slot)
-                m.d.sync += count.eq(count + begins - ends)
+                # What comes from the consumer of the beats is late, hence no operand.
+                with m.If(begins ^ ends):
+                    m.d.sync += count.eq(count + Mux(begins, 1, -1))
+                with m.If(begins):
+                    m.d.sync += is_open[slot].eq(1)
+                with m.Elif(ends & (count == 1)):
+                    m.d.sync += is_open[slot].eq(0)
         return m
 
 

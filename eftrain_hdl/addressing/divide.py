@@ -1,29 +1,36 @@
-"""Division by a convolution stride."""
+"""Division by a convolution stride, which is 1 to 4: a multiplication, or a table for few bits."""
 
-from amaranth.hdl import Signal
+from amaranth.hdl import Array, Const, Mux
 
-__all__ = ["ceil_divide"]
+from ..isa import MAX_STRIDE
 
-_RECIPROCAL_3 = 43691
-"""ceil(2**17 / 3): ``x * 43691 >> 17`` is floor(x / 3) for every x below 2**17."""
+__all__ = ["RECIPROCAL_BITS", "reciprocal", "small_ceil_divide", "small_product"]
+
+RECIPROCAL_BITS = 17
 
 
-def ceil_divide(m, value, stride, *, bits, name):
-    """Return a ``bits`` wide signal holding ``ceil(value / stride)``, combinational.
+def reciprocal(stride):
+    """``ceil(2**17 / stride)``, 18 bits, which one DSP block multiplies by 18 bits.
 
-    ``value`` is unsigned and below 2**17 - 3; ``stride`` is 1, 2, 3 or 4. Division by three is a
-    multiplication, which is exact over this range, so a stride costs one DSP block and no cycles.
+    ``x * reciprocal(stride) >> RECIPROCAL_BITS`` is ``floor(x / stride)``, exactly, for every
+    unsigned ``x`` below 2**17. Add ``stride - 1`` to ``x`` for the quotient rounded up.
     """
-    rounded = Signal(bits + 1, name=f"{name}_rounded")
-    quotient = Signal(bits, name=f"{name}_quotient")
-    m.d.comb += rounded.eq(value + stride - 1)
-    with m.Switch(stride):
-        with m.Case(1):
-            m.d.comb += quotient.eq(value)
-        with m.Case(2):
-            m.d.comb += quotient.eq(rounded >> 1)
-        with m.Case(3):
-            m.d.comb += quotient.eq((rounded * _RECIPROCAL_3) >> 17)
-        with m.Default():
-            m.d.comb += quotient.eq(rounded >> 2)
-    return quotient
+    factors = [-(-(1 << RECIPROCAL_BITS) // number) for number in range(1, MAX_STRIDE + 1)]
+    # A stride of zero is none.
+    return Array(Const(factor, RECIPROCAL_BITS + 1) for factor in factors[:1] + factors)[stride]
+
+
+def small_ceil_divide(value, stride):
+    """``ceil(value / stride)`` of a value of few bits, as wide as that."""
+    bits = len(value)
+    quotients = [
+        Array(Const(-(-number // divisor), bits) for number in range(1 << bits))[value]
+        for divisor in range(1, MAX_STRIDE + 1)
+    ]
+    return Array([quotients[0], *quotients])[stride]
+
+
+def small_product(value, stride):
+    """``value * stride`` of few bits, where a multiplication would take a DSP block."""
+    doubled = Mux(stride[1], value << 1, 0)
+    return Mux(stride[2], value << 2, Mux(stride[0], value, 0) + doubled)

@@ -6,16 +6,10 @@ chains walk beside each other (stream and companion, results and what the epilog
 come from the same function and cannot disagree.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.hdl import Const, Mux
 
-from ..control.descriptor import descriptor_layout
 from ..isa import COEFFICIENT_VECTORS, PARTIAL_BEATS, Flag, Opcode
-from ..records import pack
-from .run_generator import LEVELS, request_layout
-from .tile import TILE_BITS, tile_layout
+from .port_map import PortMap
 
 __all__ = [
     "AuxiliaryMap",
@@ -27,227 +21,8 @@ __all__ = [
     "StreamMap",
 ]
 
-PROLOGUE_VECTORS = 3
-"""Vectors of a coefficient record that the prologue needs: k0, k1, k2."""
 
-
-class _PortMap(wiring.Component):
-    """Walks a table of boxes for each tile step; a subclass gives the table.
-
-    A box that is not wanted costs a cycle, which hides behind the runs of the one before.
-
-    Members
-    -------
-    descriptor : In(descriptor_layout)
-        That of the tile at the head of ``i``.
-    i : In(stream of tile_layout)
-    o : Out(stream of request_layout)
-    """
-
-    def __init__(self, config):
-        self.config = config
-        super().__init__(
-            {
-                "descriptor": In(descriptor_layout()),
-                "i": In(stream.Signature(tile_layout())),
-                "o": Out(stream.Signature(request_layout(address_bits=config.address_bits))),
-            }
-        )
-
-    def boxes(self, out_block):
-        """The table: pairs of a condition and a box, in order, for one out block of the tile."""
-        raise NotImplementedError
-
-    def repeats(self):
-        """How many out blocks of a tile have boxes of their own."""
-        return self.tile.out_blocks
-
-    def elaborate(self, platform):
-        m = Module()
-        offset = Signal(TILE_BITS)
-        out_block = Signal(TILE_BITS)
-        m.d.comb += out_block.eq(self.tile.out_block0 + offset)
-
-        boxes = self.boxes(out_block)
-        place = Signal(range(len(boxes)))
-        wanted = Signal()
-        with m.Switch(place):
-            for index, (condition, box) in enumerate(boxes):
-                with m.Case(index):
-                    m.d.comb += [
-                        wanted.eq(condition),
-                        self.o.payload.eq(pack(self.o.payload.shape(), box)),
-                    ]
-        m.d.comb += self.o.valid.eq(self.i.valid & wanted)
-        with m.If(self.i.valid & (self.o.ready | ~wanted)):
-            m.d.sync += place.eq(place + 1)
-            with m.If(place == len(boxes) - 1):
-                m.d.sync += [place.eq(0), offset.eq(offset + 1)]
-                with m.If(offset == self.repeats() - 1):
-                    m.d.sync += offset.eq(0)
-                    m.d.comb += self.i.ready.eq(1)
-        return m
-
-    # -- what descriptor and tile say --------------------------------------------------------------
-
-    @property
-    def tile(self):
-        return self.i.payload
-
-    def is_any(self, *opcodes):
-        return self.descriptor.opcode.matches(*opcodes)
-
-    def any_flag(self, *flags):
-        return Cat(self.descriptor.flags[flag] for flag in flags).any()
-
-    @property
-    def is_wu(self):
-        return self.is_any(Opcode.CONV_WU)
-
-    @property
-    def normalises_stream(self):
-        return self.any_flag(Flag.NORM_DY) | (self.any_flag(Flag.NORM_X) & ~self.is_wu)
-
-    @property
-    def pairs(self):
-        return self.any_flag(Flag.NORM_DY, Flag.X_PAIR)
-
-    @property
-    def tees(self):
-        """Each X once: FP streams it again for later out blocks, PASS has other X for them."""
-        once = self.is_any(Opcode.PASS) | (self.tile.out_block0 == 0)
-        return self.any_flag(Flag.TEE) & once
-
-    @property
-    def sums_gradient(self):
-        """With y and the coefficients beside it, which SUMS does without."""
-        return self.any_flag(Flag.STATISTICS) & ~self.is_any(Opcode.CONV_FP)
-
-    @property
-    def updates_bias(self):
-        """WU computes the bias gradient with the first of the other blocks."""
-        return self.any_flag(Flag.BIAS) & self.is_wu & (self.tile.in_block == 0)
-
-    def strides(self, port):
-        """Byte strides of a tensor: of images, of channel blocks, of rows."""
-        return [self.descriptor[f"{port}_{name}_stride"] for name in ("image", "block", "row")]
-
-    def grid(self, *big_for):
-        """First pixel and number of pixels, on rows and on columns.
-
-        Of the big grid for the opcodes given, else of the small one.
-        """
-        is_big = self.is_any(*big_for)
-        return [
-            (Mux(is_big, axis.big0, axis.small0), Mux(is_big, axis.big, axis.small))
-            for axis in (self.tile.rows, self.tile.cols)
-        ]
-
-    @property
-    def result_grid(self):
-        return self.grid(Opcode.CONV_BP, Opcode.PASS_BP)
-
-    def stream_block(self, out_block):
-        """Channel block of the streamed operand: FP and BP reduce over theirs."""
-        reduces = self.is_any(Opcode.CONV_FP, Opcode.CONV_BP)
-        return Mux(reduces, self.tile.in_block, out_block)
-
-    # -- boxes -------------------------------------------------------------------------------------
-
-    def box(self, base, terms, levels, *, beats, tag=None):
-        """A request: ``terms`` of (index, stride), ``levels`` of (count, stride), outermost first.
-        Missing outer levels run once."""
-        levels = [*[(1, 0)] * (LEVELS - len(levels)), *levels]
-        return {
-            "base": base,
-            "term": [{"index": index, "stride": stride} for index, stride in terms],
-            "level": [{"count": count, "stride": stride} for count, stride in levels],
-            "beats": beats,
-            "tag": tag or {},
-        }
-
-    def vectors(self, count):
-        """Beats of ``count`` vectors."""
-        bits = ceil_log2(self.config.vector_beats)
-        return count << bits
-
-    def record(self, base, block, stride, beats, *, tag=None):
-        """One of the records of a channel block each, ``stride`` bytes apart."""
-        return self.box(base, [(block, stride)], [], beats=beats, tag=tag)
-
-    def coefficients(self, base, block):
-        """What the prologue needs for one channel block."""
-        stride = COEFFICIENT_VECTORS * self.config.vector_bytes
-        beats = PROLOGUE_VECTORS * self.config.vector_beats
-        return self.record(base, block, stride, beats, tag={"coefficients": 1})
-
-    def tensor(self, base, strides, block, grid, *, by_rows=False, copies=None, tag=None):
-        """The pixels of the tile in one channel block: image by image (or row by row), each row.
-
-        With ``copies``, the byte distance of a second tensor, their vectors alternate.
-        """
-        image, block_stride, row = strides
-        (row0, rows), (col0, cols) = grid
-        vector = self.config.vector_bytes
-        levels = [(self.tile.images, image), (rows, row)]
-        beats = self.vectors(cols)
-        if by_rows:
-            levels.reverse()
-        if copies is not None:
-            levels += [(cols, vector), (2, copies)]
-            beats = self.vectors(1)
-        terms = [(self.tile.image0, image), (block, block_stride), (row0, row), (col0, vector)]
-        return self.box(base, terms, levels, beats=beats, tag=tag)
-
-    def windows(self, base, strides, block, grid, *, halved=False):
-        """The same in 2x2 windows of a tensor with twice the rows and columns of ``grid`` or, if
-        ``halved``, with as many. Two runs of two vectors each, a row apart."""
-        image, block_stride, row = strides
-        (row0, rows), (col0, cols) = grid
-        vector = self.config.vector_bytes
-        if halved:
-            rows, cols = rows >> 1, cols >> 1
-        else:
-            row0, col0 = row0 << 1, col0 << 1
-        terms = [(self.tile.image0, image), (block, block_stride), (row0, row), (col0, vector)]
-        levels = [(self.tile.images, image), (rows, row << 1), (cols, 2 * vector), (2, row)]
-        return self.box(base, terms, levels, beats=self.vectors(2))
-
-    def streamed(self, wanted, base, out_block, *, tag=None):
-        """The streamed operand, or a tensor of its shape.
-
-        WU orders pixels (row, image, column), so that the rows a tap cannot use are whole groups,
-        and marks the end of each row, where the transposer pads the last group with zeros.
-        """
-        is_wu = self.is_wu
-        grid = self.grid(Opcode.CONV_FP, Opcode.PASS)
-        given = (base, self.strides("stream"), self.stream_block(out_block), grid)
-        wu_tag = {**(tag or {}), "mark": 1, "transpose": 1}
-        return [
-            (wanted & ~is_wu, self.tensor(*given, tag=tag)),
-            (wanted & is_wu, self.tensor(*given, by_rows=True, tag=wu_tag)),
-        ]
-
-    def weights(self, wanted, out_block):
-        """WU: the weight blocks of all taps; with momentum, vector by vector in turn with it."""
-        d, vector = self.descriptor, self.config.vector_bytes
-        count = (d.kernel_rows * d.kernel_cols)[:8] << ceil_log2(self.config.group)
-        two = self.any_flag(Flag.MOMENTUM)
-        terms = [(out_block, d.output_block_stride), (self.tile.in_block, d.output_image_stride)]
-        turns = [(count, vector), (2, d.side_base - d.output_base)]
-        return [
-            (wanted & ~two, self.box(d.output_base, terms, [], beats=self.vectors(count))),
-            (wanted & two, self.box(d.output_base, terms, turns, beats=self.vectors(1))),
-        ]
-
-    def weights_bias(self, out_block):
-        """WU: the bias behind the weights, with its momentum behind it."""
-        d, vector = self.descriptor, self.config.vector_bytes
-        turns = [(self.any_flag(Flag.MOMENTUM) + 1, d.bias_momentum_base - d.bias_base)]
-        return self.box(d.bias_base, [(out_block, vector)], turns, beats=self.vectors(1))
-
-
-class StreamMap(_PortMap):
+class StreamMap(PortMap):
     """The streamed operand, X (FP, PASS) or dY (BP, PASS_BP, WU), behind its coefficients."""
 
     def repeats(self):
@@ -268,7 +43,7 @@ class StreamMap(_PortMap):
         ]
 
 
-class CompanionMap(_PortMap):
+class CompanionMap(PortMap):
     """The second tensor of a pair (X_PAIR, NORM_DY), in the order of the stream.
 
     WU reads it beside the weights' updates, which are few, because X keeps the stationary bus busy;
@@ -282,7 +57,7 @@ class CompanionMap(_PortMap):
         return self.streamed(self.pairs, self.descriptor.companion_base, out_block, tag=tag)
 
 
-class StationaryMap(_PortMap):
+class StationaryMap(PortMap):
     """Weight blocks in the order of use (FP, BP) or X behind its coefficients (WU)."""
 
     def repeats(self):
@@ -319,7 +94,7 @@ class StationaryMap(_PortMap):
         ]
 
 
-class SideMap(_PortMap):
+class SideMap(PortMap):
     """What the epilogue needs beside a finished tile.
 
     Ahead of each block the bias, gamma or coefficient record; then the mask tensor, y, or both in
@@ -352,7 +127,7 @@ class SideMap(_PortMap):
         ]
 
 
-class AuxiliaryMap(_PortMap):
+class AuxiliaryMap(PortMap):
     """The second operand of the epilogue: the addend (ADD) or the windows (UNPOOL)."""
 
     def boxes(self, out_block):
@@ -364,7 +139,7 @@ class AuxiliaryMap(_PortMap):
         ]
 
 
-class OutputMap(_PortMap):
+class OutputMap(PortMap):
     """The results in the order of the drain, and behind each block its statistics record."""
 
     def boxes(self, out_block):
@@ -385,7 +160,7 @@ class OutputMap(_PortMap):
         ]
 
 
-class SecondMap(_PortMap):
+class SecondMap(PortMap):
     """The second output: results before pooling (KEEP), or X as the array sees it (TEE).
 
     Takes every step; KEEP writes in the last steps of a reduction. Runs of TEE have that tag.

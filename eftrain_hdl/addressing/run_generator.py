@@ -71,6 +71,7 @@ class RunGenerator(wiring.Component):
         )
         request = Signal(request_layout(address_bits=self.address_bits))
         address = Signal(self.address_bits)
+        operands = Signal(request.term[0].shape())
         product = Signal(self.address_bits)
         term = Signal(range(TERMS + 2))
         empty = Signal()
@@ -81,7 +82,10 @@ class RunGenerator(wiring.Component):
                 nest.setup.level[level].count.eq(request.level[level].count),
                 nest.setup.level[level].stride.a0.eq(request.level[level].stride),
             ]
-        m.d.comb += nest.setup.start.a0.eq(address)
+        # One term is chosen while that before it is multiplied and that before it is added.
+        total = address + product
+        m.d.comb += nest.setup.start.a0.eq(total)
+        m.d.sync += product.eq(operands.index * operands.stride)
 
         with m.FSM() as fsm:
             m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
@@ -90,27 +94,23 @@ class RunGenerator(wiring.Component):
                 m.d.sync += [
                     request.eq(self.i.payload),
                     address.eq(self.i.payload.base),
-                    product.eq(0),
                     term.eq(0),
                 ]
                 with m.If(self.i.valid):
                     m.next = "ADDRESS"
             with m.State("ADDRESS"):
-                # The product of one term is added while that of the next is formed.
-                selected = request.term[term[:2]]
                 m.d.sync += [
-                    product.eq(selected.index * selected.stride),
-                    address.eq(address + product),
+                    operands.eq(request.term[term[:2]]),
                     term.eq(term + 1),
                     empty.eq(nothing),
                 ]
-                with m.If(term == TERMS):
-                    m.next = "LOAD"
-            with m.State("LOAD"):
-                m.d.comb += nest.load.eq(1)
-                m.next = "IDLE"
-                with m.If(~empty):
-                    m.next = "RUNS"
+                with m.If(term >= 2):
+                    m.d.sync += address.eq(total)
+                with m.If(term == TERMS + 1):
+                    m.d.comb += nest.load.eq(1)
+                    m.next = "IDLE"
+                    with m.If(~empty):
+                        m.next = "RUNS"
             with m.State("RUNS"):
                 m.d.comb += [
                     self.o.valid.eq(1),

@@ -1,7 +1,7 @@
 """Sweep sequencer: lists the sweeps of a tile step, tap by tap."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -10,7 +10,7 @@ from ..control.descriptor import descriptor_layout
 from ..isa import Flag, Opcode
 from ..records import pack
 from .sweep import STEP_BITS, LoadOp, end_layout, load_layout, sweep_layout
-from .tap_range import TapRange, tap_layout
+from .tap_bounds import TapBounds
 from .tile import TILE_BITS, tile_layout
 
 __all__ = ["SweepSequencer"]
@@ -22,8 +22,9 @@ _QUEUE = 4
 class SweepSequencer(wiring.Component):
     """Walk the taps of each tile step; emit what to load as S and what to stream over it.
 
-    A tap costs about five cycles here, spent while earlier sweeps run. FP and BP emit one sweep for
-    each tap and out block; WU one record a tap, which covers all its rows and groups.
+    FP and BP emit one sweep for each tap and out block; WU one record a tap, which covers all its
+    rows and groups. A step takes eight cycles and one a row of taps, a tap one and one a record,
+    spent while earlier sweeps run.
 
     Parameters
     ----------
@@ -58,10 +59,17 @@ class SweepSequencer(wiring.Component):
         d, tile = self.descriptor, self.i.payload
         group = self.config.group
         group_bits = ceil_log2(group)
-        is_pass_bp = d.opcode == Opcode.PASS_BP
-        is_bp = (d.opcode == Opcode.CONV_BP) | is_pass_bp
-        is_wu = d.opcode == Opcode.CONV_WU
-        is_pass = (d.opcode == Opcode.PASS) | is_pass_bp
+        m.submodules.bounds = bounds = TapBounds()
+        is_bp, is_wu, is_pass, wants_bias = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [
+            # Of the step at the front since the cycle before.
+            is_bp.eq(d.opcode.matches(Opcode.CONV_BP, Opcode.PASS_BP)),
+            is_wu.eq(d.opcode == Opcode.CONV_WU),
+            is_pass.eq(d.opcode.matches(Opcode.PASS, Opcode.PASS_BP)),
+            wants_bias.eq((d.opcode == Opcode.CONV_WU) & d.flags[Flag.BIAS] & (tile.in_block == 0)),
+            bounds.last_row.eq(d.kernel_rows - 1),
+            bounds.last_col.eq(d.kernel_cols - 1),
+        ]
 
         load = Signal(load_layout())
         load_valid = Signal()
@@ -96,22 +104,18 @@ class SweepSequencer(wiring.Component):
             m.d.comb += queues[name].w_data.eq(pack(end_layout(), end))
 
         # -- bounds of the current tap -------------------------------------------------------------
-        tap_row = Signal(4)
-        tap_col = Signal(4)
-        on_cols = Signal()
-        m.submodules.tap_range = tap_range = TapRange()
+        tap_row, tap_col = bounds.row, bounds.col
+        last_row, last_col = tap_row == bounds.last_row, tap_col == bounds.last_col
+        rows, cols = bounds.row_range, bounds.col_range
         m.d.comb += [
-            tap_range.axis.eq(Mux(on_cols, tile.cols, tile.rows)),
-            tap_range.stride.eq(Mux(on_cols, d.stride_cols, d.stride_rows)),
-            tap_range.pad.eq(Mux(on_cols, d.pad_cols, d.pad_rows)),
-            tap_range.tap.eq(Mux(on_cols, tap_col, tap_row)),
+            getattr(bounds, f"{name}_{axis}").eq(d[f"{name}_{axis}"])
+            for name in ("stride", "pad")
+            for axis in ("rows", "cols")
         ]
-        rows = Signal(tap_layout())
-        cols = tap_range.o
-        wait = Signal(range(TapRange.latency + 1))
+        m.d.comb += [bounds.rows.eq(tile.rows), bounds.cols.eq(tile.cols)]
 
-        # Offsets of the tap's first row in vectors, on both grids; WU counts the small grid in
-        # groups.
+        # Offsets of the tap's first row in vectors, on both grids, a cycle after the row changed;
+        # WU counts the small grid in groups.
         small_pitch = Signal(TILE_BITS)
         small_row = Signal(TILE_BITS)
         big_row = Signal(TILE_BITS)
@@ -123,12 +127,15 @@ class SweepSequencer(wiring.Component):
             big_step.eq(d.stride_rows[:3] * tile.cols.big),
         ]
 
-        out_block = Signal(TILE_BITS)
-        block_offset = Signal(TILE_BITS)
+        # What both records need of the tap, from the cycle before.
         tap_offset = Signal(TILE_BITS)
         bias_tap = Signal()
         empty = Signal()
-        m.d.comb += empty.eq((rows.count == 0) | (cols.count == 0))
+        small_start, big_start = small_row + cols.small, big_row + cols.big
+        offset = Signal(TILE_BITS)
+        start = Signal(data.StructLayout({"a0": TILE_BITS, "a1": TILE_BITS}))
+        blocks_left = Signal(TILE_BITS)
+        last_block = Signal()
 
         # -- the two records -----------------------------------------------------------------------
         m.d.comb += [
@@ -138,7 +145,7 @@ class SweepSequencer(wiring.Component):
             load.cols.eq(tile.cols.small),
             load.col_first.eq(cols.small),
             load.col_count.eq(cols.count),
-            load.offset.eq(big_row + cols.big),
+            load.offset.eq(offset),
             load.row_stride.eq(big_step),
             load.image_stride.eq(tile.big_area),
             load.col_stride.eq(d.stride_cols),
@@ -146,39 +153,34 @@ class SweepSequencer(wiring.Component):
             load.columns.eq(is_bp),
             load.scale.eq(d.scale),
         ]
-        by_groups = {
-            "start": {"a0": Mux(bias_tap, 0, small_row), "a1": tap_offset},
-            "level": [
-                {"count": load.rows, "stride": {"a0": small_pitch}},
-                {"count": tile.groups, "stride": {"a0": group}},
-                {
-                    "count": tile.out_blocks,
-                    "stride": {"a0": tile.pixel_vectors, "a1": tile.block_vectors},
-                },
-                {"count": group, "stride": {"a0": 1, "a1": 1}},
-            ],
-        }
-        counts = (tile.images, rows.count, cols.count)
-        big = (tile.big_area, big_step, d.stride_cols[:3], big_row + cols.big)
-        small = (tile.small_area, tile.cols.small, 1, small_row + cols.small)
-        *strides, start = [
-            (Mux(is_bp, s, b), Mux(is_bp, b, s)) for s, b in zip(small, big, strict=True)
+        by_groups = [
+            {"count": load.rows, "stride": {"a0": small_pitch}},
+            {"count": tile.groups, "stride": {"a0": group}},
+            {
+                "count": tile.out_blocks,
+                "stride": {"a0": tile.pixel_vectors, "a1": tile.block_vectors},
+            },
+            {"count": group, "stride": {"a0": 1, "a1": 1}},
         ]
-        by_pixels = {
-            "start": {"a0": start[0], "a1": start[1] + block_offset},
-            "level": [
-                {"count": 1},
-                *(
-                    {"count": count, "stride": {"a0": stride[0], "a1": stride[1]}}
-                    for count, stride in zip(counts, strides, strict=True)
-                ),
-            ],
-        }
-        nest = sweep_layout()["nest"].shape
+        counts = (tile.images, rows.count, cols.count)
+        big = (tile.big_area, big_step, d.stride_cols[:3])
+        small = (tile.small_area, tile.cols.small, 1)
+        strides = [(Mux(is_bp, s, b), Mux(is_bp, b, s)) for s, b in zip(small, big, strict=True)]
+        by_pixels = [
+            {"count": 1},
+            *(
+                {"count": count, "stride": {"a0": stride[0], "a1": stride[1]}}
+                for count, stride in zip(counts, strides, strict=True)
+            ),
+        ]
+        levels = sweep_layout()["nest"].shape["level"].shape
         sweep = pack(
             sweep_layout(),
             {
-                "nest": Mux(is_wu, pack(nest, by_groups), pack(nest, by_pixels)),
+                "nest": {
+                    "start": start,
+                    "level": Mux(is_wu, pack(levels, by_groups), pack(levels, by_pixels)),
+                },
                 "swap_inner": is_wu,
                 "step": step,
                 "slot": tile.slot,
@@ -186,35 +188,33 @@ class SweepSequencer(wiring.Component):
         )
         m.d.comb += queues["sweep"].w_data.eq(sweep)
 
-        last_col = tap_col == d.kernel_cols - 1
-        last_row = tap_row == d.kernel_rows - 1
-        wants_bias = is_wu & d.flags[Flag.BIAS] & (tile.in_block == 0)
-
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [
-                    tap_row.eq(0),
-                    tap_col.eq(0),
-                    tap_offset.eq(0),
-                    bias_tap.eq(0),
-                    wait.eq(0),
-                ]
+                m.d.sync += [tap_row.eq(0), tap_col.eq(0), tap_offset.eq(0), bias_tap.eq(0)]
                 with m.If(self.i.valid):
+                    m.d.comb += bounds.start.eq(1)
+                    m.next = "FIND"
+            with m.State("FIND"):
+                with m.If(bounds.found):
                     m.next = "ROW"
             with m.State("ROW"):
-                m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == TapRange.latency):
-                    m.d.sync += [rows.eq(tap_range.o), wait.eq(0)]
-                    m.next = "COL"
-            with m.State("COL"):
-                # The row products settle while the column bounds are found.
-                m.d.comb += on_cols.eq(1)
-                m.d.sync += wait.eq(wait + 1)
-                with m.If(wait == TapRange.latency):
-                    m.d.sync += [wait.eq(0), out_block.eq(0), block_offset.eq(0)]
-                    m.next = "EMIT"
+                m.next = "TAP"
+            with m.State("TAP"):
+                m.d.sync += [
+                    offset.eq(big_start),
+                    empty.eq((rows.count == 0) | (cols.count == 0)),
+                    blocks_left.eq(tile.out_blocks - 1),
+                    last_block.eq(is_wu | (tile.out_blocks == 1)),
+                ]
+                with m.If(is_wu):
+                    m.d.sync += [start.a0.eq(Mux(bias_tap, 0, small_row)), start.a1.eq(tap_offset)]
+                with m.Else():
+                    m.d.sync += [
+                        start.a0.eq(Mux(is_bp, small_start, big_start)),
+                        start.a1.eq(Mux(is_bp, big_start, small_start)),
+                    ]
+                m.next = "EMIT"
             with m.State("EMIT"):
-                m.d.comb += on_cols.eq(1)
                 with m.If(is_wu):
                     m.d.comb += load.op.eq(Mux(bias_tap, LoadOp.ONES, LoadOp.GATHER))
                     m.d.comb += [
@@ -231,21 +231,22 @@ class SweepSequencer(wiring.Component):
                     ]
                 with m.If(room):
                     m.d.sync += [
-                        out_block.eq(out_block + 1),
-                        block_offset.eq(block_offset + tile.block_vectors),
+                        start.a1.eq(start.a1 + tile.block_vectors),
+                        blocks_left.eq(blocks_left - 1),
+                        last_block.eq(blocks_left == 1),
                     ]
-                    with m.If(is_wu | (out_block == tile.out_blocks - 1)):
+                    with m.If(last_block):
                         m.d.sync += [
                             tap_offset.eq(tap_offset + group),
                             tap_col.eq(Mux(last_col, 0, tap_col + 1)),
                         ]
-                        m.next = "COL"
+                        m.next = "TAP"
                         with m.If(last_col):
                             m.d.sync += tap_row.eq(tap_row + 1)
                             m.next = "ROW"
                         with m.If(last_col & last_row):
                             m.d.sync += bias_tap.eq(1)
-                            m.next = "EMIT"
+                            m.next = "TAP"
                         with m.If(bias_tap | (last_col & last_row & ~wants_bias)):
                             m.next = "END"
             with m.State("END"):

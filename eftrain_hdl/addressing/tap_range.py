@@ -1,22 +1,26 @@
 """Which pixels of a tile one kernel tap connects."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .divide import ceil_divide
+from .divide import RECIPROCAL_BITS, reciprocal, small_ceil_divide, small_product
 from .tile import TILE_BITS, axis_layout
 
-__all__ = ["TapRange", "tap_layout"]
+__all__ = ["TAP_BITS", "TapRange", "tap_layout"]
+
+TAP_BITS = 4
+"""Taps of one axis are numbered in so many bits."""
 
 
 def tap_layout():
     """Valid pixels of one tap along one axis.
 
     ``count`` pixels, the first at ``small`` and ``big``, both counted from the tile's own edge.
+    They are below the kernel's size, because a tile is as large on one grid as it is on the other.
     """
     return data.StructLayout(
-        {"count": unsigned(TILE_BITS), "small": unsigned(TILE_BITS), "big": unsigned(TILE_BITS)}
+        {"count": unsigned(TILE_BITS), "small": unsigned(TAP_BITS), "big": unsigned(TAP_BITS)}
     )
 
 
@@ -25,22 +29,25 @@ class TapRange(wiring.Component):
 
     Padding and stride zeros never reach the array because these bounds leave them out.
 
+    *Latency*: ``o`` belongs to the inputs of :attr:`latency` cycles before, every cycle.
+
     Members
     -------
-    axis : In(axis_layout), stride, pad, tap : In
+    axis : In(axis_layout)
+        Of a tile of the tile walker: its range on one grid is what that on the other one meets.
+    stride, pad, tap : In
     o : Out(tap_layout)
-        Valid once the inputs have been held for :attr:`latency` cycles.
     """
 
-    latency = 2
+    latency = 3
 
     def __init__(self):
         super().__init__(
             {
                 "axis": In(axis_layout()),
                 "stride": In(3),
-                "pad": In(4),
-                "tap": In(4),
+                "pad": In(TAP_BITS),
+                "tap": In(TAP_BITS),
                 "o": Out(tap_layout()),
             }
         )
@@ -48,25 +55,53 @@ class TapRange(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axis = self.axis
-        begin = Signal(TILE_BITS + 1)
-        end = Signal(TILE_BITS + 1)
-        offset_begin = axis.big0 + self.pad
-        offset_end = axis.big1 + self.pad
+
+        # Stage 1: where the tap puts small pixel 0 of the tile, counted from its first big pixel.
+        # In a tile that has small pixels that is less than a kernel away, so few bits are exact.
+        position = Signal(signed(TAP_BITS + 1))
+        bits = len(position)
+        stride = Signal(3)
+        small_length, big_length = Signal(TILE_BITS), Signal(TILE_BITS)
+        m.d.sync += [
+            position.eq(
+                small_product(axis.small0[:bits], self.stride)[:bits]
+                + (self.tap - self.pad - axis.big0[:bits])
+            ),
+            stride.eq(self.stride),
+            small_length.eq(axis.small),
+            big_length.eq(axis.big),
+        ]
+
+        # Stage 2: the first small pixel that is not before the edge; how far the other edge is.
+        before = Signal(TAP_BITS)
+        small, position_2, stride_2 = Signal(TAP_BITS), Signal.like(position), Signal.like(stride)
+        left = Signal(signed(TILE_BITS + 2))
+        dividend = Signal(TILE_BITS + 1)
+        small_length_2 = Signal(TILE_BITS)
         m.d.comb += [
-            begin.eq(Mux(offset_begin > self.tap, offset_begin - self.tap, 0)),
-            end.eq(Mux(offset_end > self.tap, offset_end - self.tap, 0)),
-        ]
-        first = ceil_divide(m, begin, self.stride, bits=TILE_BITS + 1, name="first")
-        limit = ceil_divide(m, end, self.stride, bits=TILE_BITS + 1, name="limit")
-        low = Signal(TILE_BITS + 1)
-        high = Signal(TILE_BITS + 1)
-        m.d.sync += [
-            low.eq(Mux(first > axis.small0, first, axis.small0)),
-            high.eq(Mux(limit < axis.small1, limit, axis.small1)),
+            before.eq(Mux(position < 0, -position, 0)),
+            left.eq(big_length - position),
         ]
         m.d.sync += [
-            self.o.count.eq(Mux(high > low, high - low, 0)),
-            self.o.small.eq(low - axis.small0),
-            self.o.big.eq(low * self.stride + self.tap - self.pad - axis.big0),
+            small.eq(small_ceil_divide(before, stride)),
+            dividend.eq(Mux(left < 0, 0, left) + (stride - 1)[:3]),
+            position_2.eq(position),
+            stride_2.eq(stride),
+            small_length_2.eq(small_length),
+        ]
+
+        # Stage 3: small pixels before the other edge, and before the end of the tile.
+        quotient = Signal(TILE_BITS + 1)
+        room = Signal(TILE_BITS)
+        m.d.sync += [
+            quotient.eq((dividend * reciprocal(stride_2)) >> RECIPROCAL_BITS),
+            room.eq(Mux(small_length_2 > small, small_length_2 - small, 0)),
+            self.o.small.eq(small),
+            self.o.big.eq(position_2 + small_product(small, stride_2)),
+        ]
+        count = Signal(signed(TILE_BITS + 2))
+        m.d.comb += [
+            count.eq(quotient - self.o.small),
+            self.o.count.eq(Mux(count < 0, 0, Mux(count > room, room, count))),
         ]
         return m

@@ -41,9 +41,9 @@ def tile_layout():
     group_first, group_last
         Not WU: first and last tile that computes these out blocks.
     small_area, big_area
-        Vectors of one image of the tile on either grid (``small_area`` is not set for WU).
+        Vectors of one image of the tile on either grid (WU has no use for ``small_area``).
     groups
-        WU: groups of T pixels in one row of the tile.
+        WU: groups of T pixels in one row of the tile, all images behind one another.
     stream_vectors, stationary_vectors
         Vectors this step takes from the buffers (``stationary_vectors``: WU only).
     pixel_vectors

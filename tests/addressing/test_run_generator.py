@@ -144,7 +144,7 @@ def test_rate():
     simulator.add_testbench(send)
     simulator.add_testbench(take, background=True)
     simulator.run()
-    # The handshake, TERMS + 1 cycles of arithmetic, one to load the loops: then the first run.
+    # The handshake, TERMS + 2 cycles of arithmetic, of which the last loads the loops: then runs.
     cycle, wanted = 0, []
     for request in requests:
         cycle += TERMS + 3
