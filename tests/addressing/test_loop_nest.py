@@ -66,10 +66,13 @@ def test_against_nested_loops(levels, bits, cases, copies):
             ctx.set(dut.advance, copies and rng.randrange(2))
             await ctx.tick()
             # Even a nest that stands somewhere in the middle.
-            ctx.set(dut.load, 1)
-            ctx.set(dut.advance, rng.randrange(2))
+            way = rng.choice(("load", "load with advance", "restart"))
+            ctx.set(dut.load, way != "restart")
+            ctx.set(dut.restart, way == "restart" or rng.randrange(2))
+            ctx.set(dut.advance, way != "load")
             await ctx.tick()
             ctx.set(dut.load, 0)
+            ctx.set(dut.restart, 0)
             # The start is needed in the cycle of the load only.
             for a in range(len(bits)):
                 ctx.set(dut.setup.start[f"a{a}"], rng.getrandbits(bits[a]))
@@ -85,10 +88,13 @@ def test_against_nested_loops(levels, bits, cases, copies):
                     assert ctx.get(dut.last) == as_bits(last)
                     advance = case % 2 == 0 or rng.random() < 0.6
                     ctx.set(dut.advance, advance)
+                    # Alone it does nothing.
+                    ctx.set(dut.restart, not advance and rng.randrange(2))
                     await ctx.tick()
                     if advance:
                         break
             ctx.set(dut.advance, 0)
+            ctx.set(dut.restart, 0)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
