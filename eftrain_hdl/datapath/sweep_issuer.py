@@ -119,19 +119,21 @@ class SweepIssuer(wiring.Component):
         # With the last vector of the step, or whenever the end comes after that. A tile that no
         # sweep touched still waits for its bank, and for its unused vectors.
         seen, takes, taken = Signal(), Signal(), Signal()
-        arrived = Signal()
+        arrived, may_end = Signal(), Signal()
         at_end, ends, ended = Signal(), Signal(), Signal()
-        bank_lacks = end.commit & ~self.bank_free
-        # Both queues move on one cycle late, so that their levels are not in the path.
+        # Both queues move on one cycle late, so that their levels are not in the path. Vectors and
+        # banks that are there stay there until the end.
+        here = self.end.valid & (self.available >= end.release) & ~ends & ~ended
         m.d.sync += [
             ended.eq(ends),
-            arrived.eq(self.end.valid & (self.available >= end.release) & ~ends & ~ended),
+            arrived.eq(here),
+            may_end.eq(here & (self.bank_free | ~end.commit)),
         ]
         m.d.comb += [
             # No vector of the step is left but the next one. What is at ``i`` comes to the nest
             # first, whatever its step.
             at_end.eq(Mux(follows, ~same_step, ~self.i.valid)),
-            ends.eq((~waits | self.valid) & at_end & arrived & ~bank_lacks),
+            ends.eq((~waits | self.valid) & at_end & may_end),
             self.end.ready.eq(ended),
             self.release.eq(ends),
             self.count.eq(end.release),
@@ -141,13 +143,10 @@ class SweepIssuer(wiring.Component):
         with m.If(ends):
             m.d.sync += step.eq(following_step)
         with m.If(~waits & at_end & self.end.valid & ~ended):
-            m.d.comb += [
-                self.stall_bank.eq(bank_lacks),
-                self.stall_stream.eq(~bank_lacks & ~arrived),
-            ]
+            m.d.comb += [self.stall_stream.eq(~arrived), self.stall_bank.eq(arrived & ~may_end)]
 
         # -- one vector on -------------------------------------------------------------------------
-        follows_end = arrived & ~bank_lacks & (ahead == following_step)
+        follows_end = may_end & (ahead == following_step)
         m.d.comb += [
             moves.eq((~waits | self.valid) & follows & (same_step | follows_end)),
             # What is at ``i`` goes into the nest whenever that is empty, or left at its last point.
