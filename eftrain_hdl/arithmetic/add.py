@@ -37,37 +37,37 @@ class FloatAdd(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Stage 1: order.
+        # Stage 1: order. All that depends on the order is ready for both when that is known.
         a, b = self.a, self.b
+        exponents = a[23:31], b[23:31]
         swap = Signal()
         large, small = Signal(32), Signal(32)
-        distance = Signal(8)
         m.d.comb += [
-            swap.eq(b[:31] > a[:31]),
+            swap.eq(a[:31] < b[:31]),
             large.eq(Mux(swap, b, a)),
             small.eq(Mux(swap, a, b)),
-            distance.eq(large[23:31] - small[23:31]),
         ]
-        a_top, b_top = a[23:31] == 255, b[23:31] == 255
-        nan = (a_top & a[:23].any()) | (b_top & b[:23].any()) | (a_top & b_top & (a[31] ^ b[31]))
-        small_dead = small[23:31] == 0
-        both_dead = large[23:31] == 0
-        subtract = a[31] ^ b[31]
-        flags = Cat(
-            # Two zeros of opposite sign give +0.
-            large[31] & ~(both_dead & subtract),
-            both_dead,
-            a_top | b_top,
-            nan,
-        )
-        flags = register(m, flags, "flags_ordered")
+        distances = [(x - y)[:8] for x, y in (reversed(exponents), exponents)]
+        deads = [exponent == 0 for exponent in exponents]
+        fars = [distance[5:].any() | dead for distance, dead in zip(distances, deads, strict=True)]
+        tops = register(m, Cat(exponent == 255 for exponent in exponents), "tops")
+        fractions = register(m, Cat(x[:23].any() for x in (a, b)), "fractions")
+        large_sign = register(m, large[31], "large_sign")
         large_fraction = register(m, large[:23], "large_fraction")
         small_fraction = register(m, small[:23], "small_fraction")
         exponent = register(m, large[23:31], "exponent_ordered")
-        places = register(m, distance[:5], "places")
-        far = register(m, distance[5:].any() | small_dead, "far")
-        small_dead = register(m, small_dead, "small_dead")
-        subtract = register(m, subtract, "subtract")
+        places = register(m, Mux(swap, *(distance[:5] for distance in distances)), "places")
+        far = register(m, Mux(swap, *fars), "far")
+        small_dead = register(m, Mux(swap, *deads), "small_dead")
+        both_dead = register(m, deads[0] & deads[1], "both_dead")
+        subtract = register(m, a[31] ^ b[31], "subtract")
+        flags = Cat(
+            # Two zeros of opposite sign give +0.
+            large_sign & ~(both_dead & subtract),
+            both_dead,
+            tops.any(),
+            (tops & fractions).any() | (tops.all() & subtract),
+        )
 
         # Stage 2: align and add with a guard, a round and a sticky bit.
         # What is too far away goes before the shifter and the inversion comes after it, where each

@@ -48,15 +48,23 @@ def normalise(m, value, name="normal"):
         value has a clear top bit only if the input is zero.
     """
     bits = len(value)
+    # The large shifts are known from which groups of four bits are clear, without waiting for the
+    # shifts before them: ``clear[k]`` says so of the group that k groups higher ones hide.
+    digits = [value[max(bits - 4 * k - 4, 0) : bits - 4 * k] for k in range((bits + 3) // 4)]
+    clear = [digit == 0 for digit in digits]
     count = []
     for level in reversed(range((bits - 1).bit_length())):
         places = 1 << level
         high_clear = Signal(name=f"{name}_by_{places}")
         shifted = Signal(bits, name=f"{name}_{places}")
-        m.d.comb += [
-            high_clear.eq(value[bits - places :] == 0),
-            shifted.eq(Mux(high_clear, value << places, value)),
-        ]
+        groups = places // 4
+        if groups:
+            m.d.comb += high_clear.eq(Cat(clear[:groups]).all())
+            moved = [*clear[groups:], *[Const(1)] * groups]
+            clear = [Mux(high_clear, *pair) for pair in zip(moved, clear, strict=True)]
+        else:
+            m.d.comb += high_clear.eq(value[bits - places :] == 0)
+        m.d.comb += shifted.eq(Mux(high_clear, value << places, value))
         value = shifted
         count.append(high_clear)
     return value, Cat(*reversed(count))

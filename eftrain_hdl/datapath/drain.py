@@ -1,7 +1,8 @@
 """Drain: reads finished tiles out of the accumulators, a bus beat at a time."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -13,15 +14,20 @@ from .diagonal import AccumulatorBeat
 
 __all__ = ["Drain"]
 
-_LEVELS = 5
+_LEVELS = 6
+_TAPS = 4
+"""The level that counts the taps of an out block in WU."""
 
 
 class Drain(wiring.Component):
     """Walk a finished bank in the order in which it is written to DRAM.
 
     That order is the accumulators' own, except with POOL, where the four pixels of a window follow
-    one another. One beat a cycle when the epilogue keeps up: the first beat in the cycle after the
-    bank is full, no pause between out blocks, one cycle without a beat between two tiles.
+    one another. One beat a cycle when the epilogue keeps up, no pause between out blocks. The first
+    beat comes two cycles after the bank is full, through a FIFO that keeps ``o.ready`` away from
+    the accumulators. A tile needs three cycles from ``i`` to its first read: time that it usually
+    spends waiting for its bank. Where the next bank is full already, T = 4 loses two cycles between
+    two tiles, and a larger T none.
 
     Parameters
     ----------
@@ -32,15 +38,15 @@ class Drain(wiring.Component):
     descriptor : In(descriptor_layout)
         That of the tile in ``i``.
     i : In(stream of tile_layout)
-        Last steps of reductions only. A tile stays until its last beat has left.
+        Last steps of reductions only. Taken when the last vector of the tile before is due.
     full : In(1)
         The bank to be drained next is complete.
     bank : Out(1)
         That bank.
     free : Out(1)
-        Pulse: the bank is empty again, and all zero.
+        Pulse: the last vector of the bank is read. It is all zero one cycle later.
     final : Out(1)
-        With ``free``: it was the last tile of the descriptor.
+        Pulse: the last beat of the descriptor's last tile leaves through ``o``.
     address, read, sums
         Drain side of the accumulators.
     o : Out(stream of AccumulatorBeat)
@@ -65,87 +71,116 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, d, tile = self.config, self.descriptor, self.i.payload
-        group = config.group
-        is_wu = d.opcode == Opcode.CONV_WU
-        has_bias = d.flags[Flag.BIAS] & is_wu
-        pool = d.flags[Flag.POOL]
-
-        # The nest stands at the first vector of the next block before its turn comes: at reset, and
-        # whenever the last vector of a block is read.
+        config = self.config
         m.submodules.nest = nest = LoopNest(
             levels=_LEVELS, count_bits=TILE_BITS, address_bits=(TILE_BITS,)
         )
-        # The bias vectors of a WU block exist only while the first input block is computed.
-        count = tile.block_vectors - Mux(has_bias & (tile.in_block != 0), group, 0)
-        level = nest.setup.level
-        cols = tile.cols.small
-        with m.If(pool):
-            for index, (times, stride) in enumerate(
-                [
-                    (tile.images, tile.small_area),
-                    (tile.rows.small >> 1, cols << 1),
-                    (cols >> 1, 2),
-                    (2, cols),
-                    (2, 1),
-                ]
-            ):
-                m.d.comb += [level[index].count.eq(times), level[index].stride.a0.eq(stride)]
-        with m.Else():
-            for index in range(_LEVELS - 1):
-                m.d.comb += level[index].count.eq(1)
-            m.d.comb += [level[-1].count.eq(count), level[-1].stride.a0.eq(1)]
 
-        # Where the drain is: the block and vector that are read next.
-        block, position = Signal(TILE_BITS), Signal(TILE_BITS)
-        block_start, next_start = Signal(TILE_BITS), Signal(TILE_BITS)
-        last_vector = nest.last[0]
-        last_block = block == tile.out_blocks - 1
-        all_read = Signal()
+        # -- the tile that is read, and the next one -----------------------------------------------
+        # At its last vector the nest needs its setup no more, which can be the next tile's then.
+        holds, prepared, walks = Signal(), Signal(), Signal()
+        takes = self.i.valid & self.i.ready
+        m.d.comb += [
+            self.i.ready.eq(~holds & (~walks | nest.last[0])),
+            nest.load.eq(prepared & ~walks),
+            nest.advance.eq(self.read),
+            self.address.eq(nest.address.a0),
+            self.free.eq(self.read & nest.last[0]),
+        ]
+        m.d.sync += prepared.eq(holds & ~nest.load)
+        with m.If(takes):
+            m.d.sync += holds.eq(1)
+        with m.If(nest.load):
+            m.d.sync += [holds.eq(0), walks.eq(1)]
+        with m.If(self.free):
+            m.d.sync += [walks.eq(0), self.bank.eq(~self.bank)]
+        next_marks = self._take(m, takes, nest.setup)
+        marks = Signal.like(next_marks)
+        with m.If(nest.load):
+            m.d.sync += marks.eq(next_marks)
 
-        # What is sent: the vector that was read last.
+        # -- what is sent: the vector that was read last -------------------------------------------
+        layout = AccumulatorBeat(config)
+        m.submodules.fifo = fifo = SyncFIFO(width=layout.size + 1, depth=2)
         held = Signal()
         beat = Signal(range(max(config.vector_beats, 2)))
         last_beat = beat == config.vector_beats - 1
-        taken = self.o.valid & self.o.ready & last_beat
-        place = Signal(AccumulatorBeat(config))
+        sends = held & fifo.w_rdy
+        place = Signal(layout)
+        final = Signal()
+        whole = Signal(layout)
         m.d.comb += [
-            self.read.eq(self.i.valid & self.full & ~all_read & (~held | taken)),
-            next_start.eq(Mux(last_block, 0, block_start + tile.block_vectors)),
-            nest.setup.start.a0.eq(next_start),
-            nest.load.eq(self.read & last_vector),
-            nest.advance.eq(self.read),
-            self.address.eq(nest.address.a0),
-            self.o.valid.eq(held),
-            self.o.payload.eq(place),
-            self.o.payload.data.eq(self.sums.word_select(beat, config.data_bits)),
-            # Every entry has been cleared by then, and the output of the bank is not needed again.
-            self.free.eq(all_read & taken),
-            self.i.ready.eq(self.free),
-            self.final.eq(tile.final),
+            self.read.eq(walks & self.full & (~held | (sends & last_beat))),
+            whole.eq(place),
+            whole.data.eq(self.sums.word_select(beat, config.data_bits)),
+            fifo.w_data.eq(Cat(final & last_beat, whole)),
+            fifo.w_en.eq(held),
+            self.o.valid.eq(fifo.r_rdy),
+            self.o.payload.eq(fifo.r_data[1:]),
+            fifo.r_en.eq(self.o.ready),
+            self.final.eq(fifo.r_data[0] & self.o.valid & self.o.ready),
         ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
-        with m.If(taken):
-            m.d.sync += held.eq(0)
+        with m.If(sends):
+            m.d.sync += beat.eq(beat + 1)
+            with m.If(last_beat):
+                m.d.sync += [beat.eq(0), held.eq(0)]
+        block, lane = Signal.like(place.block), Signal.like(place.lane)
+        with m.If(nest.load):
+            m.d.sync += [block.eq(0), lane.eq(0)]
         with m.If(self.read):
             m.d.sync += [
+                lane.eq(lane + 1),
+                block.eq(block + nest.last[1]),
                 held.eq(1),
-                position.eq(Mux(last_vector, 0, position + 1)),
-                place.block_start.eq(position == 0),
-                place.block_end.eq(last_vector),
-                place.group_first.eq(tile.group_first),
-                place.group_last.eq(tile.group_last),
+                final.eq(marks.final & nest.last[0]),
+                place.block_start.eq(nest.first[1]),
+                place.block_end.eq(nest.last[1]),
+                place.group_first.eq(marks.group_first),
+                place.group_last.eq(marks.group_last),
                 place.block.eq(block),
-                place.diagonal.eq(has_bias & (tile.in_block == 0) & (position >= count - group)),
-                place.lane.eq(position),
+                place.diagonal.eq(marks.bias & nest.at_last[_TAPS]),
+                place.lane.eq(lane),
             ]
-            with m.If(last_vector):
-                m.d.sync += [
-                    block.eq(Mux(last_block, 0, block + 1)),
-                    block_start.eq(next_start),
-                    all_read.eq(last_block),
-                ]
-        with m.If(self.free):
-            m.d.sync += [self.bank.eq(~self.bank), all_read.eq(0)]
         return m
+
+    def _take(self, m, takes, setup):
+        """Register the tile as the nest wants it, in ``setup``; returns its marks."""
+        d, tile = self.descriptor, self.i.payload
+        group = self.config.group
+        is_wu = d.opcode == Opcode.CONV_WU
+        has_bias = d.flags[Flag.BIAS] & is_wu
+        # The bias vectors of a WU block exist only while the first input block is computed.
+        first_input = tile.in_block == 0
+        taps = (tile.block_vectors >> ceil_log2(group)) - (has_bias & ~first_input)
+        cols = tile.cols.small
+        outer = (tile.out_blocks, tile.block_vectors)
+        windows = (
+            outer,
+            (tile.images, tile.small_area),
+            (tile.rows.small >> 1, cols << 1),
+            (cols >> 1, 2),
+            (2, cols),
+            (2, 1),
+        )
+        in_order = (
+            outer,
+            (1, 0),
+            (1, 0),
+            (1, 0),
+            (Mux(is_wu, taps, 1), group),
+            (Mux(is_wu, group, tile.block_vectors), 1),
+        )
+        names = ("group_first", "group_last", "final")
+        marks = Signal(data.StructLayout(dict.fromkeys((*names, "bias"), 1)), name="next_marks")
+        with m.If(takes):
+            m.d.sync += [
+                marks.bias.eq(has_bias & first_input),
+                *(marks[name].eq(tile[name]) for name in names),
+            ]
+            for level, walk in enumerate(zip(windows, in_order, strict=True)):
+                (counts, strides), held = zip(*walk, strict=True), setup.level[level]
+                m.d.sync += [
+                    held.count.eq(Mux(d.flags[Flag.POOL], *counts)),
+                    held.stride.a0.eq(Mux(d.flags[Flag.POOL], *strides)),
+                ]
+        return marks

@@ -129,6 +129,8 @@ class Kernel(wiring.Component):
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.d.sync += array.swap.eq(issuer.swap)
         m.d.comb += [
+            stationary_buffer.read.eq(loader.read),
+            stream_buffer.read.eq(1),
             loader.data.eq(stationary_buffer.data),
             array.shadow.eq(loader.shadow),
             array.v.eq(stream_buffer.data),
@@ -148,34 +150,30 @@ class Kernel(wiring.Component):
         m.submodules.drain = drain = Drain(config)
         connect(m, flipped(self.finished_steps), drain.i)
         connect(m, drain.o, flipped(self.o))
-        owned = Signal(2)
-        full = Signal(2)
+        # Banks take turns, so it is enough to count them: those that the drain owns, and those of
+        # them whose last sum has been written.
+        owned, full = Signal(2), Signal(2)
         settled = Signal(pipeline + Accumulator.latency)
-        m.d.sync += settled.eq(Cat(issuer.commit, settled))
-        committed = Signal()
+        m.d.sync += [
+            settled.eq(Cat(issuer.commit, settled)),
+            owned.eq(owned + issuer.commit - drain.free),
+            full.eq(full + settled[-1] - drain.free),
+        ]
         with m.If(issuer.commit):
-            m.d.sync += [owned.bit_select(bank, 1).eq(1), bank.eq(~bank)]
-        with m.If(settled[-1]):
-            m.d.sync += [full.bit_select(committed, 1).eq(1), committed.eq(~committed)]
-        with m.If(drain.free):
-            m.d.sync += [
-                owned.bit_select(drain.bank, 1).eq(0),
-                full.bit_select(drain.bank, 1).eq(0),
-            ]
+            m.d.sync += bank.eq(~bank)
         m.d.comb += [
-            issuer.bank.eq(bank),
-            issuer.bank_free.eq(~owned.bit_select(bank, 1)),
+            issuer.bank_free.eq(~owned[1]),
             drain.descriptor.eq(self.descriptors[self.finished_steps.payload.slot]),
-            drain.full.eq(full.bit_select(drain.bank, 1)),
+            drain.full.eq(full.any()),
             drain.sums.eq(accumulator.drain_data),
             accumulator.drain_bank.eq(drain.bank),
             accumulator.drain_address.eq(drain.address),
             accumulator.drain_read.eq(drain.read),
-            self.final.eq(drain.free & drain.final),
+            self.final.eq(drain.final),
             self.ready.eq(accumulator.ready),
             self.full.eq(drain.full),
-            self.sweep.eq(issuer.i.valid & issuer.i.ready),
-            self.sweep_slot.eq(issuer.i.payload.slot),
+            self.sweep.eq(issuer.begins),
+            self.sweep_slot.eq(issuer.slot),
             self.active.eq(issuer.valid),
         ]
         for name in self.EVENTS:

@@ -28,8 +28,9 @@ class RingBuffer(wiring.Component):
     -------
     i : In(stream)
         Appended entries.
-    offset : In, data : Out
-        Random read; an entry may be read once ``offset < available``.
+    offset : In, read : In(1), data : Out
+        Random read; an entry may be read once ``offset < available``. Without ``read`` the memory
+        keeps its output.
     available : Out
         Entries in the buffer.
     release : In(1), count : In
@@ -49,6 +50,7 @@ class RingBuffer(wiring.Component):
             {
                 "i": In(stream.Signature(width)),
                 "offset": In(bits),
+                "read": In(1),
                 "data": Out(width),
                 "available": Out(bits + 1),
                 "release": In(1),
@@ -66,20 +68,22 @@ class RingBuffer(wiring.Component):
         front = Signal(bits)
         accepted = Signal()
         m.d.comb += [
-            self.i.ready.eq(self.available != self.depth),
+            self.i.ready.eq(~self.available[bits]),
             accepted.eq(self.i.valid & self.i.ready),
             write.addr.eq(head),
             write.data.eq(self.i.payload),
             write.en.eq(accepted),
             read.addr.eq(front + self.offset),
-            read.en.eq(1),
+            read.en.eq(self.read),
         ]
         m.d.sync += head.eq(head + accepted)
-        released = Signal(bits + 1)
+        # Whether something is released is known late: both outcomes are ready by then.
+        m.d.sync += self.available.eq(self.available + accepted)
         with m.If(self.release):
-            m.d.comb += released.eq(self.count)
-            m.d.sync += front.eq(front + self.count)
-        m.d.sync += self.available.eq(self.available + accepted - released)
+            m.d.sync += [
+                front.eq(front + self.count),
+                self.available.eq(self.available - self.count + accepted),
+            ]
         if self.latency == 2:
             output = Signal(self.width, reset_less=True)
             m.d.sync += output.eq(read.data)

@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from ..addressing.sweep import STEP_BITS, LoadOp, end_layout, load_layout
 from ..addressing.tile import TILE_BITS
 from ..arithmetic import float32_to_format, get_format
+from .gather_walk import GatherWalk
 from .mac_array import shadow_layout
 
 __all__ = ["StationaryLoader"]
@@ -18,6 +19,9 @@ _ONE = 0x3F800000
 class StationaryLoader(wiring.Component):
     """Load one vector a cycle; a T-cycle load keeps up with T-vector sweeps without a bubble.
 
+    The first vector of an S is read from the buffer ahead of its turn and waits in the buffer's
+    output until the S before has been swapped in. A block that is skipped takes two cycles.
+
     Parameters
     ----------
     config : CoreConfig
@@ -27,13 +31,13 @@ class StationaryLoader(wiring.Component):
     i : In(stream of load_layout)
     end : In(stream of end_layout)
         An end shows no earlier than the loads of its step.
-    offset, data, available, release, count
+    offset, read, data, available, release, count
         Read side of the stationary ring buffer (latency 1).
     shadow : Out(shadow_layout)
     ready : Out(1)
         The next S is complete and may be swapped in.
     swap : In(1)
-        The issuer takes it. The first vector of the S after it may be requested in the same cycle.
+        The issuer takes it. The first row or column of the S after it may come one cycle later.
     """
 
     def __init__(self, config):
@@ -46,6 +50,7 @@ class StationaryLoader(wiring.Component):
                 "i": In(stream.Signature(load_layout())),
                 "end": In(stream.Signature(end_layout())),
                 "offset": Out(self.depth_bits),
+                "read": Out(1),
                 "data": In(width),
                 "available": In(self.depth_bits + 1),
                 "release": Out(1),
@@ -60,113 +65,113 @@ class StationaryLoader(wiring.Component):
         m = Module()
         lanes, bits = self.config.lanes, self.fmt.bits
         head = self.i.payload
+        is_skip = head.op == LoadOp.SKIP
+        is_block = head.op == LoadOp.BLOCK
+        one_block = (head.op != LoadOp.GATHER) & (head.op != LoadOp.ONES)
         record = Signal(load_layout())
-        active = Signal()
-        op = record.op
-        is_block = op == LoadOp.BLOCK
-        is_gather = op == LoadOp.GATHER
-        repeats = is_gather | (op == LoadOp.ONES)
-
-        index = Signal(range(lanes))
-        last_index = index == lanes - 1
-        group = Signal(TILE_BITS)
-        row = Signal(TILE_BITS)
-
-        # -- the pixel of the current column (GATHER) ----------------------------------------------
-        image = Signal(TILE_BITS)
-        col = Signal(TILE_BITS)
-        row_base = Signal(TILE_BITS)
-        image_base = Signal(TILE_BITS)
-        address = Signal(TILE_BITS)
-        exists = image < record.images
-        inside = (col >= record.col_first) & (col - record.col_first < record.col_count)
-        used = exists & inside
-        fresh = Signal(init=1)
-        start_of_row = Mux(row == 0, record.offset, row_base)
-        current = Mux(fresh, start_of_row, address)
+        takes = Signal()
+        active, loads, frees = Signal(), Signal(), Signal()
+        m.submodules.walk = walk = GatherWalk()
 
         # -- may a vector be requested now? --------------------------------------------------------
-        offset = Signal(TILE_BITS)
-        m.d.comb += offset.eq(Mux(is_gather, current, index))
-        from_buffer = is_block | (is_gather & used)
-        arrived = offset < self.available
-        free = (index != 0) | ~self.ready | self.swap
-        request = Signal()
-        skips = op == LoadOp.SKIP
-        m.d.comb += request.eq(active & ~skips & free & (arrived | ~from_buffer))
-        last_group = (group == record.groups - 1) | ~repeats
-        last_row = (row == record.rows - 1) | ~repeats
+        # The vector requested last is held at the output of the buffer. The first one of an S waits
+        # there for the swap.
+        held, held_first = Signal(), Signal()
+        room, request = Signal(), Signal()
+        m.d.comb += [
+            room.eq(~held | ~held_first | ~self.ready),
+            self.read.eq(room),
+            self.offset.eq(walk.address),
+            request.eq(active & loads & room & ((walk.address < self.available) | ~walk.used)),
+        ]
+        with m.If(room):
+            m.d.sync += held.eq(request)
 
-        finished = Signal()
-        m.d.comb += self.offset.eq(offset)
+        # -- vectors of an S, and one S after another ----------------------------------------------
+        index = Signal(range(lanes))
+        last_index, last_group, last_row = Signal(), Signal(), Signal()
+        at_end = Signal()
+        one_group = Signal()
+        # Numbers of the next ones, counted from one. The end of a record sets them back.
+        next_group, next_row = Signal(TILE_BITS, init=2), Signal(TILE_BITS, init=2)
         with m.If(self.swap):
             m.d.sync += self.ready.eq(0)
         with m.If(request):
-            m.d.sync += index.eq(Mux(last_index, 0, index + 1))
+            m.d.sync += [index.eq(index + 1), last_index.eq(index == lanes - 2)]
             with m.If(last_index):
-                m.d.sync += self.ready.eq(1)
-                m.d.sync += group.eq(Mux(last_group, 0, group + 1))
-                with m.If(last_group):
-                    m.d.sync += row.eq(Mux(last_row, 0, row + 1))
-                    m.d.comb += finished.eq(last_row)
-            with m.If(last_index & last_group):
-                # The next row starts over at its first image and column.
                 m.d.sync += [
-                    fresh.eq(1),
-                    image.eq(0),
-                    col.eq(0),
-                    image_base.eq(0),
-                    row_base.eq(start_of_row + record.row_stride),
+                    self.ready.eq(1),
+                    next_group.eq(Mux(last_group, 2, next_group + 1)),
+                    last_group.eq(Mux(last_group, one_group, next_group == record.groups)),
                 ]
-            with m.Else():
-                base = Mux(fresh, start_of_row, image_base)
-                m.d.sync += [fresh.eq(0), image_base.eq(base), col.eq(col + 1)]
-                m.d.sync += address.eq(Mux(inside, current + record.col_stride, current))
-                with m.If(col == record.cols - 1):
+                with m.If(last_group):
                     m.d.sync += [
-                        col.eq(0),
-                        image.eq(image + 1),
-                        image_base.eq(base + record.image_stride),
-                        address.eq(base + record.image_stride),
+                        next_row.eq(Mux(last_row, 2, next_row + 1)),
+                        last_row.eq(next_row == record.rows),
                     ]
+
+        # Whether a record is really taken is known late. So that at ``i`` goes into the registers
+        # whenever these are not needed: while nothing is loaded, and with the last vector.
+        spare = Signal()
+        m.d.comb += [
+            spare.eq(~active | ~loads),
+            at_end.eq(last_index & last_group & last_row),
+            walk.head.eq(head),
+            walk.take.eq(spare | at_end),
+            walk.advance.eq(spare | request),
+            walk.row_ends.eq(last_index & last_group),
+        ]
+        with m.If(walk.advance & walk.take):
+            m.d.sync += [
+                record.eq(head),
+                *(flag.eq(one_block | (head.groups == 1)) for flag in (one_group, last_group)),
+                last_row.eq(one_block | (head.rows == 1)),
+            ]
 
         # -- what the buffer no longer needs to keep, and the next record -------------------------
         # The cycle of a record's last vector also takes the end of its step, and the next record.
-        with m.If(active & skips & (self.available >= lanes)):
-            m.d.comb += finished.eq(1)
+        finished, finishing = Signal(), Signal()
         step = Signal(STEP_BITS)
-        finishing = Signal()
-        ends = Signal()
+        arrived, ends = Signal(), Signal()
+        # Both queues move on one cycle late, so that their levels are not in the path.
+        taken, ended = Signal(), Signal()
+        following_step = (step + 1)[:STEP_BITS]
         more = self.i.valid & (head.step == step)
+        follows = self.i.valid & (head.step == following_step)
         left_behind = self.end.payload.release
-        m.d.comb += [
-            finishing.eq(~active | finished),
-            ends.eq(finishing & self.end.valid & ~more & (self.available >= left_behind)),
-            self.end.ready.eq(ends),
-            self.i.ready.eq(finishing & (head.step == (step + ends)[:STEP_BITS])),
+        m.d.sync += [
+            taken.eq(takes),
+            ended.eq(ends),
+            arrived.eq(self.end.valid & (self.available >= left_behind) & ~ends & ~ended),
         ]
-        m.d.sync += step.eq(step + ends)
+        m.d.comb += [
+            finished.eq((request & at_end) | (active & ~loads & (self.available >= lanes))),
+            finishing.eq(~active | finished),
+            ends.eq(finishing & ~taken & arrived & ~more),
+            takes.eq(finishing & ~taken & (more | (arrived & follows))),
+            self.end.ready.eq(ended),
+            self.i.ready.eq(taken),
+            # The end of a step of blocks leaves nothing behind.
+            self.release.eq((finished & frees) | ends),
+            self.count.eq(Mux(active & frees, lanes, left_behind)),
+        ]
+        with m.If(ends):
+            m.d.sync += step.eq(following_step)
         with m.If(finishing):
-            m.d.sync += active.eq(self.i.valid & self.i.ready)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += record.eq(head)
-        with m.If(finished & (is_block | skips)):
-            m.d.comb += [self.release.eq(1), self.count.eq(lanes)]
-        with m.Else():
-            m.d.comb += [self.release.eq(ends), self.count.eq(left_behind)]
+            m.d.sync += [active.eq(takes), loads.eq(~is_skip), frees.eq(is_block | is_skip)]
 
         # -- the buffer answers one cycle later ----------------------------------------------------
-        use_data = Signal()
-        identity = Signal()
-        ones = Signal()
-        m.d.sync += [
-            self.shadow.valid.eq(request),
-            self.shadow.index.eq(index),
-            self.shadow.column.eq(~is_block | record.columns),
-            use_data.eq(from_buffer),
-            identity.eq(op == LoadOp.IDENTITY),
-            ones.eq(op == LoadOp.ONES),
-        ]
+        use_data, identity, ones = Signal(), Signal(), Signal()
+        m.d.comb += self.shadow.valid.eq(held & room)
+        with m.If(request):
+            m.d.sync += [
+                held_first.eq(index == 0),
+                self.shadow.index.eq(index),
+                self.shadow.column.eq(~frees | record.columns),
+                use_data.eq(walk.used),
+                identity.eq(record.op == LoadOp.IDENTITY),
+                ones.eq(record.op == LoadOp.ONES),
+            ]
         scale = Signal(bits)
         m.d.sync += scale.eq(float32_to_format(m, self.fmt, record.scale))
         one = float32_to_format(m, self.fmt, Const(_ONE, 32))

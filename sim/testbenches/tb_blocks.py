@@ -97,21 +97,23 @@ class Ring:
         self._port = lambda name: getattr(dut, f"ring{latency}_{name}")
         self.entries = []
         self._answers = deque([None] * latency)
+        self._found = None
         self.reads = 0
 
-    def drive(self, *, append=None, offset=0, release=None):
+    def drive(self, *, append=None, offset=0, release=None, read=True):
         port = self._port
         port("i_valid").value = append is not None
         port("i_payload").value = append or 0
         port("offset").value = offset
+        port("read").value = read
         port("release").value = release is not None
         # Without the pulse the count must not matter.
         port("count").value = RING_DEPTH if release is None else release
-        self._now = (append, offset, release)
+        self._now = (append, offset, release, read)
 
     def check(self):
         """At the end of the cycle: compare the outputs, then move the model on."""
-        append, offset, release = self._now
+        append, offset, release, read = self._now
         entries, port = self.entries, self._port
         assert int(port("available").value) == len(entries)
         room = len(entries) < RING_DEPTH
@@ -120,7 +122,9 @@ class Ring:
         if answer is not None:
             assert int(port("data").value) == answer
             self.reads += 1
-        self._answers.append(entries[offset] if offset < len(entries) else None)
+        if read:
+            self._found = entries[offset] if offset < len(entries) else None
+        self._answers.append(self._found)
         if release is not None:
             del entries[:release]
         accepted = append is not None and room
@@ -192,6 +196,7 @@ async def ring_buffer_random(dut):
                 append=rng.getrandbits(32) if rng.random() < busy else None,
                 offset=rng.randrange(held or RING_DEPTH),
                 release=release,
+                read=rng.random() < 0.7,
             )
         await RisingEdge(dut.clk)
         for index, ring in enumerate(rings):

@@ -37,11 +37,19 @@ def as_bits(flags):
     ("levels", "bits", "cases"),
     [(1, (8,), 20), (2, (16, 16), 25), (4, (16, 16), 30), (4, (32,), 20), (5, (16,), 15)],
 )
-def test_against_nested_loops(levels, bits, cases):
+@pytest.mark.parametrize("copies", (False, True))
+def test_against_nested_loops(levels, bits, cases, copies):
     """One point in every cycle with ``advance``; a load in any cycle starts anew."""
     print(f"seed {SEED}")
     rng = random.Random(f"{SEED} {levels} {bits}")
-    dut = LoopNest(levels=levels, count_bits=16, address_bits=bits)
+    dut = LoopNest(levels=levels, count_bits=16, address_bits=bits, copies=copies)
+
+    def scramble(ctx):
+        """What is asked for next: a nest that copies must not care."""
+        for level in range(levels):
+            ctx.set(dut.setup.level[level].count, rng.choice((1, 2, 3)))
+            for a in range(len(bits)):
+                ctx.set(dut.setup.level[level].stride[f"a{a}"], rng.getrandbits(bits[a]))
 
     async def bench(ctx):
         for case in range(cases):
@@ -54,14 +62,22 @@ def test_against_nested_loops(levels, bits, cases):
                 ctx.set(dut.setup.level[level].count, counts[level])
                 for a in range(len(bits)):
                     ctx.set(dut.setup.level[level].stride[f"a{a}"], strides[level][a])
+            # The setup comes one cycle ahead of the load, while the nest before may still step.
+            ctx.set(dut.advance, copies and rng.randrange(2))
+            await ctx.tick()
             # Even a nest that stands somewhere in the middle.
-            ctx.set(dut.load, 1)
-            ctx.set(dut.advance, rng.randrange(2))
+            way = rng.choice(("load", "load with advance", "restart"))
+            ctx.set(dut.load, way != "restart")
+            ctx.set(dut.restart, way == "restart" or rng.randrange(2))
+            ctx.set(dut.advance, way != "load")
             await ctx.tick()
             ctx.set(dut.load, 0)
+            ctx.set(dut.restart, 0)
             # The start is needed in the cycle of the load only.
             for a in range(len(bits)):
                 ctx.set(dut.setup.start[f"a{a}"], rng.getrandbits(bits[a]))
+            if copies:
+                scramble(ctx)
             every = list(points(starts, counts, strides, bits))
             stop = len(every) if case % 4 else rng.randint(1, len(every))
             for addresses, first, last in every[:stop]:
@@ -72,10 +88,13 @@ def test_against_nested_loops(levels, bits, cases):
                     assert ctx.get(dut.last) == as_bits(last)
                     advance = case % 2 == 0 or rng.random() < 0.6
                     ctx.set(dut.advance, advance)
+                    # Alone it does nothing.
+                    ctx.set(dut.restart, not advance and rng.randrange(2))
                     await ctx.tick()
                     if advance:
                         break
             ctx.set(dut.advance, 0)
+            ctx.set(dut.restart, 0)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
@@ -93,6 +112,7 @@ def test_long_loop():
         ctx.set(dut.setup.level[0].stride.a0, 0x10000)
         ctx.set(dut.setup.level[1].count, 3000)
         ctx.set(dut.setup.level[1].stride.a0, 7)
+        await ctx.tick()
         ctx.set(dut.load, 1)
         await ctx.tick()
         ctx.set(dut.load, 0)

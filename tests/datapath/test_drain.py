@@ -22,6 +22,7 @@ class Tile:
         self.area = rows * cols
         self.shape = (blocks, images, rows, cols)
         self.size = images * self.area
+        self.total = blocks * self.size
         self.marks = {"group_first": rng.randrange(2), "group_last": rng.randrange(2)}
         self.final = rng.randrange(2)
 
@@ -50,32 +51,42 @@ class Tile:
 
 
 def run(config, tiles, *, pool, stalls, rng):
-    """Drain ``tiles``; returns the beats ``(cycle, address, beat, marks)`` and the ``free`` cycles.
+    """Drain ``tiles``; returns the beats ``(cycle, data, beat, marks)``, what was freed as
+    ``(cycle, bank, reads so far)``, and the cycles of ``final``.
 
     The accumulators hold their own address in every word, with the number of the word above it.
     """
     dut = Drain(config)
-    beats, frees = [], []
+    beats, frees, finals = [], [], []
 
     async def bench(ctx):
         ctx.set(dut.descriptor.opcode, Opcode.CONV_FP)
         ctx.set(dut.descriptor.flags, pool << Flag.POOL)
-        pending = list(tiles)
-        beat = 0
+        offered, banks = list(tiles), 0
+        beat = reads = 0
         for cycle in range(4000):
-            available = bool(pending) and (ctx.get(dut.i.valid) or rng.random() >= stalls)
-            if available:
-                ctx.set(dut.i.payload, pending[0].fields())
-            ctx.set(dut.i.valid, available)
-            ctx.set(dut.full, available)
-            ctx.set(dut.o.ready, rng.random() >= stalls)
+            offers = bool(offered) and (ctx.get(dut.i.valid) or rng.random() >= stalls)
+            if offers:
+                ctx.set(dut.i.payload, offered[0].fields())
+            ctx.set(dut.i.valid, offers)
+            ready = rng.random() >= stalls
+            ctx.set(dut.o.ready, ready)
+            # Banks fill in advance, or in random cycles.
+            if not stalls or rng.random() >= 0.9:
+                banks = len(frees) + 1
+            ctx.set(dut.full, banks > len(frees))
             # The bank is read within this cycle: its output changes with the next.
             read, address = ctx.get(dut.read), ctx.get(dut.address)
+            reads += read
+            assert not read or banks > len(frees), "a bank is read before it is full"
             if ctx.get(dut.free):
-                frees.append((cycle, ctx.get(dut.bank), ctx.get(dut.final)))
-                assert ctx.get(dut.i.ready)
-                pending.pop(0)
-            if ctx.get(dut.o.valid) and ctx.get(dut.o.ready):
+                frees.append((cycle, ctx.get(dut.bank), reads))
+            if offers and ctx.get(dut.i.ready):
+                offered.pop(0)
+            if ctx.get(dut.final):
+                assert ready and ctx.get(dut.o.valid)
+                finals.append(cycle)
+            if ctx.get(dut.o.valid) and ready:
                 payload = ctx.get(dut.o.payload)
                 marks = {name: payload[name] for name in PLACE}
                 beats.append((cycle, payload["data"], beat, marks))
@@ -86,7 +97,7 @@ def run(config, tiles, *, pool, stalls, rng):
                     dut.sums,
                     sum((k << 16 | address) << 32 * k for k in range(config.rows)),
                 )
-            if frees and len(frees) == len(tiles):
+            if len(frees) == len(tiles) and len(beats) == reads * config.vector_beats:
                 break
         else:
             raise AssertionError("the drain did not end")
@@ -95,7 +106,7 @@ def run(config, tiles, *, pool, stalls, rng):
     simulator.add_clock(1e-8)
     simulator.add_testbench(bench)
     simulator.run()
-    return beats, frees
+    return beats, frees, finals
 
 
 def beat_of(address, beat):
@@ -113,7 +124,7 @@ def test_drain(group, pool, stalls):
         sizes += [(1, 1, 1, 1), (4, 1, 1, 1), (2, 2, 3, 5)]
     names = ("blocks", "images", "rows", "cols")
     tiles = [Tile(rng, **dict(zip(names, size, strict=True))) for size in sizes]
-    beats, frees = run(config, tiles, pool=pool, stalls=stalls, rng=rng)
+    beats, frees, finals = run(config, tiles, pool=pool, stalls=stalls, rng=rng)
 
     expected = [vector for tile in tiles for vector in tile.vectors(pool)]
     count = config.vector_beats
@@ -122,12 +133,16 @@ def test_drain(group, pool, stalls):
         beats, [vector for vector in expected for _ in range(count)], strict=True
     ):
         assert data == beat_of(address, beat) and marks == wanted
-    # The banks take turns; a bank is free when its last beat leaves.
-    ends = itertools.accumulate(count * tile.size * tile.shape[0] for tile in tiles)
+    # The banks take turns; a bank is free when its last vector is read.
+    ends = list(itertools.accumulate(tile.total for tile in tiles))
     assert [bank for _, bank, _ in frees] == [k % 2 for k in range(len(tiles))]
-    assert [final for *_, final in frees] == [tile.final for tile in tiles]
-    assert [cycle for cycle, *_ in frees] == [beats[end - 1][0] for end in ends]
+    assert [reads for *_, reads in frees] == ends
+    lasts = [beats[count * end - 1][0] for end in ends]
+    assert finals == [last for last, tile in zip(lasts, tiles, strict=True) if tile.final]
     if not stalls:
-        # The first beat in the cycle after the first read; one cycle lost between two tiles.
-        assert beats[0][0] == 1
-        assert frees[-1][0] == len(beats) + len(tiles) - 1
+        # Three cycles for the first tile, the read, the FIFO.
+        assert beats[0][0] == 5
+        # The next tile is taken when the last vector of this one is due. Two cycles later the nest
+        # stands at its first vector, which is read as soon as the beats of the last one are sent.
+        waits = (3 if count == 1 or tile.total == 1 else 2 for tile in tiles[:-1])
+        assert lasts[-1] == 4 + len(beats) + sum(max(wait - count, 0) for wait in waits)

@@ -1,0 +1,117 @@
+"""Gather walk: where in the stationary buffer the vectors of one load record are."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..addressing.sweep import LoadOp, load_layout
+from ..addressing.tile import TILE_BITS
+
+__all__ = ["GatherWalk"]
+
+
+class GatherWalk(wiring.Component):
+    """Step through the vectors of a record, one a cycle.
+
+    GATHER goes from column to column, from image to image, and back to the first pixel of the next
+    row. What it does not find in the buffer is zero: columns that the tap cannot use, and all that
+    comes after the last image. BLOCK counts its vectors. The other ops read nothing.
+
+    All outputs come from registers, which are set one step ahead.
+
+    Members
+    -------
+    head : In(load_layout)
+        The record to be taken.
+    advance : In(1)
+        Go to the next vector in the next cycle.
+    row_ends : In(1), take : In(1)
+        This vector is the last of its row; the next one is the first of ``head``.
+    address : Out
+        Offset of the vector in the buffer.
+    used : Out(1)
+        The vector is in the buffer.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "head": In(load_layout()),
+                "advance": In(1),
+                "row_ends": In(1),
+                "take": In(1),
+                "address": Out(TILE_BITS),
+                "used": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        head, address = self.head, self.address
+        head_gathers = head.op == LoadOp.GATHER
+        head_reads = head_gathers | (head.op == LoadOp.BLOCK)
+
+        # -- of the record -------------------------------------------------------------------------
+        record = Signal.like(head, name="record")
+        gathers, reads = Signal(), Signal()
+        one_col, one_image, starts_inside = Signal(), Signal(), Signal()
+        final_col, col_end = Signal(TILE_BITS), Signal(TILE_BITS)
+
+        # -- of the vector -------------------------------------------------------------------------
+        row_base, image_base = Signal(TILE_BITS), Signal(TILE_BITS)
+        last_col, last_image = Signal(), Signal()
+        # The images have not ended yet; the tap can use the column.
+        exists, inside = Signal(), Signal()
+        # Numbers of the next ones: images count from one.
+        next_col, next_image = Signal(TILE_BITS), Signal(TILE_BITS)
+        next_row, image_start = row_base + record.row_stride, image_base + record.image_stride
+        m.d.comb += self.used.eq(exists & inside)
+
+        with m.If(self.advance & self.take):
+            start = Mux(head_gathers, head.offset, 0)
+            m.d.sync += [
+                record.eq(head),
+                gathers.eq(head_gathers),
+                reads.eq(head_reads),
+                exists.eq(head_reads),
+                col_end.eq(head.col_first + head.col_count),
+                final_col.eq(head.cols - 1),
+                next_col.eq(1),
+                next_image.eq(2),
+                *(place.eq(start) for place in (row_base, image_base, address)),
+                *(flag.eq(head_gathers & (head.cols == 1)) for flag in (one_col, last_col)),
+                *(flag.eq(head.images == 1) for flag in (one_image, last_image)),
+                *(
+                    flag.eq(~head_gathers | (head.col_first == 0))
+                    for flag in (starts_inside, inside)
+                ),
+            ]
+        with m.Elif(self.advance):
+            with m.If(self.row_ends | last_col):
+                m.d.sync += [next_col.eq(1), last_col.eq(one_col), inside.eq(starts_inside)]
+            with m.Else():
+                m.d.sync += [
+                    next_col.eq(next_col + 1),
+                    last_col.eq(gathers & (next_col == final_col)),
+                ]
+                with m.If(gathers & (next_col == record.col_first)):
+                    m.d.sync += inside.eq(1)
+                with m.If(gathers & (next_col == col_end)):
+                    m.d.sync += inside.eq(0)
+            with m.If(self.row_ends):
+                m.d.sync += [
+                    *(place.eq(next_row) for place in (row_base, image_base, address)),
+                    next_image.eq(2),
+                    last_image.eq(one_image),
+                    exists.eq(reads),
+                ]
+            with m.Elif(last_col):
+                m.d.sync += [
+                    *(place.eq(image_start) for place in (image_base, address)),
+                    next_image.eq(next_image + 1),
+                    last_image.eq(next_image == record.images),
+                    exists.eq(exists & ~last_image),
+                ]
+            with m.Elif(inside):
+                m.d.sync += address.eq(address + Mux(gathers, record.col_stride, 1))
+        return m
