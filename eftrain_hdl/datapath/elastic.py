@@ -1,10 +1,10 @@
 """Glue between fixed-latency pipelines and streams."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["DelayLine", "LandingFifo"]
+__all__ = ["DelayLine", "LandingFifo", "SkidBuffer"]
 
 
 class DelayLine(wiring.Component):
@@ -113,5 +113,52 @@ class LandingFifo(wiring.Component):
             places.r_en.eq(self.o.ready),
         ]
         m.d.sync += claimed.eq(claimed + self.claim - (self.o.valid & self.o.ready))
+
+        return m
+
+
+class SkidBuffer(wiring.Component):
+    """Two places between two streams, so that no path goes through: neither forth nor back.
+
+    ``o.valid``, ``o.payload`` and ``i.ready`` are registers. *Latency*: one cycle. *Throughput*: a
+    value a cycle. Holds nothing while ``o.valid`` is low; ``i.ready`` is low only when both places
+    are taken.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Of the payload; an int is a width.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+    """
+
+    def __init__(self, shape):
+        signature = stream.Signature(shape)
+        super().__init__({"i": In(signature), "o": Out(signature)})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        i, o = self.i, self.o
+        arrives = Value.cast(i.payload)
+        front, behind = (
+            Signal(len(arrives), name=name, reset_less=True) for name in ("front", "behind")
+        )
+        valid, empty_behind = Signal(), Signal(init=1)
+        m.d.comb += [o.payload.eq(front), o.valid.eq(valid), i.ready.eq(empty_behind)]
+        # Without a condition on ``i.valid``: what it would keep out is never looked at.
+        with m.If(empty_behind):
+            m.d.sync += behind.eq(arrives)
+        with m.If(~valid | o.ready):
+            m.d.sync += [
+                front.eq(Mux(empty_behind, arrives, behind)),
+                valid.eq(i.valid | ~empty_behind),
+                empty_behind.eq(1),
+            ]
+        with m.Elif(i.valid):
+            m.d.sync += empty_behind.eq(0)
 
         return m
