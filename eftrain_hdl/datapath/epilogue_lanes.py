@@ -84,9 +84,7 @@ class EpilogueLanes(wiring.Component):
             )
             inner.append(result)
             value = Mux(self.apart, value_delay.o[word], result)
-            outer.append(
-                self._stage(m, f"outer{lane}", outer_factor, value, side_delay.o[word])
-            )
+            outer.append(self._stage(m, f"outer{lane}", outer_factor, value, side_delay.o[word]))
         m.d.comb += [self.inner.eq(Cat(inner)), self.o.eq(Cat(outer))]
 
         return m
