@@ -4,10 +4,12 @@ cycle."""
 import random
 
 import pytest
-from amaranth.lib import data
+from amaranth.hdl import Module
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from eftrain_hdl.datapath.elastic import SkidBuffer
+from eftrain_hdl.datapath.elastic import DelayLine, LandingFifo, SkidBuffer
 
 SEED = 20250211
 
@@ -68,5 +70,77 @@ def test_skid_buffer_holds_two_values():
             taken += ctx.get(dut.i.ready)
             await ctx.tick()
         assert taken == 2 and ctx.get(dut.o.valid) and ctx.get(dut.o.payload) == 0
+
+    simulate(dut, bench)
+
+
+class Pipeline(wiring.Component):
+    """A delay line as a stream, by way of the smallest FIFO that lets it run at full rate."""
+
+    latency = 5
+
+    i: In(stream.Signature(8))
+    o: Out(stream.Signature(8))
+    idle: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.line = line = DelayLine(9, self.latency)
+        m.submodules.landing = landing = LandingFifo(8, self.latency + 4)
+        wiring.connect(m, wiring.flipped(self.o), landing.o)
+        m.d.comb += [
+            self.i.ready.eq(landing.room),
+            landing.claim.eq(self.i.valid & self.i.ready),
+            line.i.eq(self.i.payload << 1 | landing.claim),
+            landing.write.eq(line.o[0]),
+            landing.data.eq(line.o[1:]),
+            self.idle.eq(landing.idle),
+        ]
+        return m
+
+
+@pytest.mark.parametrize("stall_in", (0.0, 0.5))
+@pytest.mark.parametrize("stall_out", (0.0, 0.5))
+def test_landing_fifo_loses_nothing(stall_in, stall_out):
+    dut = Pipeline()
+    rng = random.Random(SEED)
+    sent = [rng.getrandbits(8) for _ in range(400)]
+    left = []
+
+    async def bench(ctx):
+        waiting, offered = list(sent), False
+        for _ in range(3000):
+            offered = offered or bool(waiting and rng.random() >= stall_in)
+            ctx.set(dut.i.valid, offered)
+            ctx.set(dut.i.payload, waiting[0] if offered else 0)
+            ctx.set(dut.o.ready, rng.random() >= stall_out)
+            inside = len(sent) - len(waiting) - len(left)
+            assert ctx.get(dut.idle) == (inside == 0)
+            if offered and ctx.get(dut.i.ready):
+                waiting.pop(0)
+                offered = False
+            if ctx.get(dut.o.valid) and ctx.get(dut.o.ready):
+                left.append(ctx.get(dut.o.payload))
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert left == sent
+
+
+def test_landing_fifo_lets_a_value_pass_every_cycle():
+    """From the first value on, and again after a standstill."""
+    dut = Pipeline()
+
+    async def bench(ctx):
+        for ready, cycles in ((1, 60), (0, 30), (1, 60)):
+            moved = []
+            for cycle in range(cycles):
+                ctx.set(dut.i.valid, 1)
+                ctx.set(dut.o.ready, ready)
+                if ctx.get(dut.o.valid) and ready:
+                    moved.append(cycle)
+                await ctx.tick()
+            if ready:
+                assert moved == list(range(moved[0], cycles)), "a gap"
 
     simulate(dut, bench)
