@@ -1,10 +1,26 @@
 """Glue between fixed-latency pipelines and streams."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import fifo, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
-__all__ = ["DelayLine", "LandingFifo"]
+__all__ = ["DelayLine", "LandingFifo", "SkidBuffer", "count_beats"]
+
+
+def count_beats(m, beats, step, name):
+    """The number of a beat within its vector, which counts at ``step``, and whether it is the last.
+
+    The number has one bit at least: a zero-width address has no place in RTLIL. Of vectors of one
+    beat both are constants.
+    """
+    if beats == 1:
+        return Const(0, 1), Const(1)
+    beat = Signal(ceil_log2(beats), name=name)
+    last = beat == beats - 1
+    with m.If(step):
+        m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+    return beat, last
 
 
 class DelayLine(wiring.Component):
@@ -65,7 +81,9 @@ class LandingFifo(wiring.Component):
     A value may enter only while ``room`` is high; every claim must be followed by exactly one
     ``write``, in order.
 
-    For a value every cycle the depth must be at least the latency of the pipeline plus two.
+    ``room`` is a register, set without a look at what is claimed and freed in the same cycle. So
+    for a value every cycle, also after a standstill, the depth must be at least the cycles from a
+    claim to its write plus four.
 
     Parameters
     ----------
@@ -103,8 +121,9 @@ class LandingFifo(wiring.Component):
 
         m.submodules.fifo = places = fifo.SyncFIFO(width=self._width, depth=self._depth)
         claimed = Signal(range(self._depth + 1))
+        room = Signal(init=1)
         m.d.comb += [
-            self.room.eq(claimed != self._depth),
+            self.room.eq(room),
             self.idle.eq(claimed == 0),
             places.w_en.eq(self.write),
             places.w_data.eq(self.data),
@@ -112,6 +131,57 @@ class LandingFifo(wiring.Component):
             self.o.payload.eq(places.r_data),
             places.r_en.eq(self.o.ready),
         ]
-        m.d.sync += claimed.eq(claimed + self.claim - (self.o.valid & self.o.ready))
+        leaves = self.o.valid & self.o.ready
+        with m.If(self.claim != leaves):
+            m.d.sync += claimed.eq(Mux(leaves, claimed - 1, claimed + 1))
+        # There may be a claim in this cycle.
+        m.d.sync += room.eq(claimed < self._depth - 1)
+
+        return m
+
+
+class SkidBuffer(wiring.Component):
+    """Two places between two streams, so that no path goes through: neither forth nor back.
+
+    ``o.valid``, ``o.payload`` and ``i.ready`` are registers. *Latency*: one cycle. *Throughput*: a
+    value a cycle. Holds nothing while ``o.valid`` is low; ``i.ready`` is low only when both places
+    are taken.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Of the payload; an int is a width.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape))
+    """
+
+    def __init__(self, shape):
+        signature = stream.Signature(shape)
+        super().__init__({"i": In(signature), "o": Out(signature)})
+
+    def elaborate(self, platform):
+        m = Module()
+
+        i, o = self.i, self.o
+        arrives = Value.cast(i.payload)
+        front, behind = (
+            Signal(len(arrives), name=name, reset_less=True) for name in ("front", "behind")
+        )
+        valid, empty_behind = Signal(), Signal(init=1)
+        m.d.comb += [o.payload.eq(front), o.valid.eq(valid), i.ready.eq(empty_behind)]
+        # Without a condition on ``i.valid``: what it would keep out is never looked at.
+        with m.If(empty_behind):
+            m.d.sync += behind.eq(arrives)
+        with m.If(~valid | o.ready):
+            m.d.sync += [
+                front.eq(Mux(empty_behind, arrives, behind)),
+                valid.eq(i.valid | ~empty_behind),
+                empty_behind.eq(1),
+            ]
+        with m.Elif(i.valid):
+            m.d.sync += empty_behind.eq(0)
 
         return m

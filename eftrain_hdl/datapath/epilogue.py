@@ -5,10 +5,11 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..isa import COEFFICIENT_VECTORS, MAX_STATISTICS_BLOCKS, Flag, Opcode
+from ..isa import MAX_STATISTICS_BLOCKS
 from .diagonal import AccumulatorBeat, DiagonalCollector
-from .elastic import DelayLine, LandingFifo
+from .elastic import DelayLine, LandingFifo, SkidBuffer, count_beats
 from .epilogue_lanes import NEGATIVE_ZERO, ONE, EpilogueLanes
+from .epilogue_mode import EpilogueMode
 from .epilogue_model import epilogue_model
 from .pooling import is_negative, is_positive
 from .result_router import ResultRouter
@@ -54,9 +55,10 @@ class Epilogue(wiring.Component):
     *Throughput*: a beat a cycle on the busiest of the streams. Parameters take a cycle a beat in
     which no *acc* beat is taken; with STATISTICS or SUMS at least :attr:`Statistics.gap` cycles lie
     between two blocks, and a tile waits for the records of the one before it. *Latency*:
-    :attr:`latency` cycles from an *acc* beat and its operands to the first cycle of the *o* beat;
-    with MOMENTUM and UNPOOL longer. *Backpressure*: any stall on any stream; with MOMENTUM the side
-    stream may run ahead by the momentum of a few vectors.
+    :attr:`latency` cycles from an *acc* beat to the first cycle of the *o* beat, if its operands
+    came a cycle before it; one more with POOL, with MOMENTUM and UNPOOL longer. *Backpressure*: any
+    stall on any stream. *side* and *auxiliary* are two beats ahead, also of the next descriptor;
+    with MOMENTUM *side* by the momentum of a few vectors more.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ class Epilogue(wiring.Component):
     Members
     -------
     flags, opcode : In(24), In(8)
-        Of the descriptor. These and the next three may change only while idle.
+        Of the descriptor. These and the next three may change only while idle, and no later than
+        in the cycle before the first *acc* beat that they concern.
     learning_rate, momentum, weight_decay : In(32)
         fp32.
     acc : In(stream.Signature(AccumulatorBeat(config)))
@@ -77,11 +80,11 @@ class Epilogue(wiring.Component):
     lacking : Out(1)
         A result waits for a beat of ``side`` or ``auxiliary``.
     idle : Out(1)
-        No beat and no part of a vector or window is held; with STATISTICS or SUMS no part of a
-        block.
+        No beat and no part of a vector or window is held, but for beats of *side* and *auxiliary*
+        that wait for an *acc* beat; with STATISTICS or SUMS no part of a block. Rises a cycle late.
     """
 
-    latency = EpilogueLanes.latency + 1
+    latency = EpilogueLanes.latency + 2
 
     def __init__(self, config):
         self._config = config
@@ -110,25 +113,8 @@ class Epilogue(wiring.Component):
         beats, width = self._config.vector_beats, self._config.data_bits
         words = range(self._config.beat_words)
 
-        def advance(counter):
-            return counter.eq(Mux(counter == beats - 1, 0, counter + 1))
-
-        relu, side_mask = self.flags[Flag.RELU], self.flags[Flag.SIDE_MASK]
-        adds, pool, unpool = self.flags[Flag.ADD], self.flags[Flag.POOL], self.flags[Flag.UNPOOL]
-        is_wu, is_forward = self.opcode == Opcode.CONV_WU, self.opcode == Opcode.CONV_FP
-        is_update, with_momentum, biased = Signal(), Signal(), Signal()
-        # A core without batch-norm has these flags tied to zero, and nothing here sums.
-        keeps, two_sums, sums = Signal(), self.flags[Flag.STATISTICS], Signal()
-        reads_y, norm_mask = Signal(), Signal()
-        m.d.comb += [
-            is_update.eq(is_wu & self.flags[Flag.UPDATE]),
-            with_momentum.eq(is_update & self.flags[Flag.MOMENTUM]),
-            biased.eq(~is_wu & self.flags[Flag.BIAS]),
-            keeps.eq(pool & self.flags[Flag.KEEP]),
-            sums.eq(two_sums | self.flags[Flag.SUMS]),
-            reads_y.eq(two_sums & ~is_forward),
-            norm_mask.eq(reads_y & self.flags[Flag.NORM_MASK]),
-        ]
+        m.submodules.mode = mode = EpilogueMode()
+        m.d.comb += [mode.flags.eq(self.flags), mode.opcode.eq(self.opcode)]
 
         # Deep enough for a beat a cycle through the pipeline while the two results of a momentum
         # step take turns on the output, a vector each.
@@ -147,28 +133,37 @@ class Epilogue(wiring.Component):
         # For each result in the pipeline, in which lanes POOL and UNPOOL look for the minimum.
         m.submodules.negatives = negatives = fifo.SyncFIFO(width=len(words), depth=depth)
 
+        # Between the readers and what goes on here, and between that and the writer.
+        m.submodules.side_buffer = side_buffer = SkidBuffer(width)
+        m.submodules.auxiliary_buffer = auxiliary_buffer = SkidBuffer(width)
+        m.submodules.o_buffer = o_buffer = SkidBuffer(width)
+        wiring.connect(m, wiring.flipped(self.side), side_buffer.i)
+        wiring.connect(m, wiring.flipped(self.auxiliary), auxiliary_buffer.i)
+        auxiliary = auxiliary_buffer.o
+
         # Issue. A momentum step enters the lanes twice: with its weight, which leaves g', and with
         # g' and its velocity. The first turn goes first: its side beat alternates with the
         # velocities that the second turn reads from a FIFO, so at full rate they never meet.
         wiring.connect(m, collector.i, wiring.flipped(self.acc))
         x, x_valid = collector.o.p, collector.o.valid
         issue, returns = Signal(), Signal()
-        x_beat = Signal.like(operands.beat)
-        x_last = x.block_end & (x_beat == beats - 1)
-        pause = Signal(range(Statistics.gap + 1))
-        owed_records = Signal(range(MAX_STATISTICS_BLOCKS + 1))
+        x_beat, last_beat = count_beats(m, beats, issue, "x_beat")
+        x_last = x.block_end & last_beat
+        pause, paused = Signal(range(Statistics.gap + 1)), Signal()
+        # A cycle late, which the pause before the next tile makes up for.
+        owed_records, owes = Signal(range(MAX_STATISTICS_BLOCKS + 1)), Signal()
         tile_start = x.block_start & (x.block == 0)
-        room = results.room & (second_results.room | ~keeps)
+        room = results.room & (second_results.room | ~mode.keeps)
         m.d.comb += [
             collector.o.ready.eq(issue),
             issue.eq(
                 x_valid
                 & operands.complete
-                & (~adds | self.auxiliary.valid)
-                & Mux(with_momentum, again.room, room)
-                & (pause == 0)
+                & (~mode.adds | auxiliary.valid)
+                & Mux(mode.with_momentum, again.room, room)
+                & ~paused
                 # The memories of the statistics are those of the tile that has records to write.
-                & ~(tile_start & (owed_records != 0))
+                & ~(tile_start & owes)
             ),
             returns.eq(
                 ~issue & again.o.valid & operands.velocities.valid & room & second_results.room
@@ -176,82 +171,85 @@ class Epilogue(wiring.Component):
             again.o.ready.eq(returns),
             operands.velocities.ready.eq(returns),
             weights.r_en.eq(returns),
-            weights.w_en.eq(issue & with_momentum),
+            weights.w_en.eq(issue & mode.with_momentum),
             weights.w_data.eq(operands.operand),
-            again.claim.eq(issue & with_momentum),
-            results.claim.eq((issue & ~with_momentum) | returns),
-            second_results.claim.eq((issue & keeps) | returns),
-            negatives.w_en.eq(issue & (pool | unpool)),
+            again.claim.eq(issue & mode.with_momentum),
+            results.claim.eq((issue & ~mode.with_momentum) | returns),
+            second_results.claim.eq((issue & mode.keeps) | returns),
+            negatives.w_en.eq(issue & (mode.pool | mode.unpool)),
             negatives.w_data.eq(
-                Cat(two_sums & is_negative(operands.first.word_select(k, 32)) for k in words)
+                Cat(
+                    mode.sums & ~mode.single & is_negative(operands.first.word_select(k, 32))
+                    for k in words
+                )
             ),
         ]
-        with m.If(issue):
-            m.d.sync += advance(x_beat)
-        with m.If(issue & x_last & sums):
-            m.d.sync += pause.eq(Statistics.gap)
-        with m.Elif(pause != 0):
-            m.d.sync += pause.eq(pause - 1)
-        m.d.sync += owed_records.eq(
-            owed_records + (issue & x_last & x.group_last & sums) - router.record_end
-        )
+        with m.If(issue & x_last & mode.sums):
+            m.d.sync += [pause.eq(Statistics.gap), paused.eq(1)]
+        with m.Elif(paused):
+            m.d.sync += [pause.eq(pause - 1), paused.eq(pause != 1)]
+        m.d.sync += [
+            owed_records.eq(
+                owed_records + (issue & x_last & x.group_last & mode.sums) - router.record_end
+            ),
+            owes.eq(owed_records != 0),
+        ]
 
         # Operands.
-        wiring.connect(m, wiring.flipped(self.side), operands.side)
+        wiring.connect(m, side_buffer.o, operands.side)
         m.d.comb += [
             operands.waiting.eq(x_valid),
             operands.block_start.eq(x.block_start),
             operands.beat.eq(x_beat),
             operands.take.eq(issue),
-            operands.parameters.eq(
-                Mux(reads_y, COEFFICIENT_VECTORS, biased | (two_sums & is_forward & pool))
-            ),
-            operands.with_mask.eq(side_mask & reads_y),
-            operands.with_operand.eq(side_mask | reads_y | is_update),
-            operands.with_velocity.eq(with_momentum),
+            operands.parameters.eq(mode.parameters),
+            operands.with_mask.eq(mode.with_mask),
+            operands.with_operand.eq(mode.with_operand),
+            operands.with_velocity.eq(mode.with_momentum),
         ]
         neutral = sum(NEGATIVE_ZERO << 32 * k for k in words)
         ones = sum(ONE << 32 * k for k in words)
-        addend = Mux(adds, self.auxiliary.payload, neutral)
+        addend = Mux(mode.adds, auxiliary.payload, neutral)
         m.d.comb += [
             lanes.a.eq(x.data),
             lanes.inner_factor.eq(ones),
             lanes.inner_side.eq(neutral),
-            lanes.outer_factor.eq(Mux(is_update, self.learning_rate ^ (1 << 31), ONE)),
-            lanes.outer_side.eq(Mux(is_update, operands.operand, addend)),
+            lanes.outer_factor.eq(Mux(mode.is_update, self.learning_rate ^ (1 << 31), ONE)),
+            lanes.outer_side.eq(Mux(mode.is_update, operands.operand, addend)),
             lanes.outer_value.eq(addend),
-            lanes.apart.eq(norm_mask),
+            lanes.apart.eq(mode.norm_mask),
         ]
-        with m.If(returns):
+        # Whatever enters the lanes in a cycle in which nothing is issued or returns is not used.
+        with m.If(mode.with_momentum & ~issue):
             m.d.comb += [
                 lanes.a.eq(again.o.payload),
                 lanes.inner_factor.eq(self.momentum.replicate(len(words))),
                 lanes.inner_side.eq(operands.velocities.payload),
                 lanes.outer_side.eq(weights.r_data),
             ]
-        with m.Elif(is_update):
+        with m.Elif(mode.is_update):
             m.d.comb += [
                 lanes.inner_factor.eq(self.weight_decay.replicate(len(words))),
                 lanes.inner_side.eq(operands.operand),
             ]
-        with m.Elif(norm_mask):
+        with m.Elif(mode.norm_mask):
             m.d.comb += [
                 lanes.a.eq(operands.third),
                 lanes.inner_factor.eq(operands.first),
                 lanes.inner_side.eq(operands.operand),
                 lanes.outer_side.eq(x.data),
             ]
-        with m.Elif(biased):
+        with m.Elif(mode.biased):
             m.d.comb += lanes.inner_side.eq(operands.first)
 
         # Masks, which the lanes deliver half-way, or which travel beside them.
         m.submodules.masks = masks = DelayLine(len(words), lanes.inner_latency)
         m.submodules.passes = passes = DelayLine(len(words), lanes.latency - lanes.inner_latency)
         m.d.comb += [
-            masks.i.eq(operands.positive | ~side_mask.replicate(len(words))),
+            masks.i.eq(operands.positive | ~mode.side_mask.replicate(len(words))),
             passes.i.eq(
                 Mux(
-                    norm_mask,
+                    mode.norm_mask,
                     Cat(is_positive(lanes.inner.word_select(k, 32)) for k in words),
                     masks.o,
                 )
@@ -263,7 +261,7 @@ class Epilogue(wiring.Component):
             with m.If(passes.o[k]):
                 m.d.comb += masked.word_select(k, 32).eq(word)
             # The adder's NaN is positive, so the sign alone tells what ReLU replaces.
-            with m.If(passes.o[k] & ~(relu & word[31])):
+            with m.If(passes.o[k] & ~(mode.relu & word[31])):
                 m.d.comb += result.word_select(k, 32).eq(word)
 
         # Statistics.
@@ -276,19 +274,20 @@ class Epilogue(wiring.Component):
             m.d.comb += [
                 places.i.eq(Cat(x_last, x.group_first, x.group_last, x.block)),
                 sides.i.eq(operands.operand),
-                statistics.gradient.eq(~is_forward),
-                statistics.single.eq(self.flags[Flag.SUMS]),
-                statistics.valid.eq(results.write & sums),
+                statistics.gradient.eq(mode.gradient),
+                statistics.single.eq(mode.single),
+                statistics.valid.eq(results.write & mode.sums),
                 statistics.value.eq(masked),
                 statistics.side.eq(sides.o),
                 statistics.place.eq(place),
                 statistics.mean.eq(
-                    self._delayed(m, operands.is_fourth & reads_y, lanes.latency, "mean")
+                    self._delayed(m, operands.is_fourth & mode.reads_y, lanes.latency, "mean")
                 ),
                 router.record_last.eq(statistics.o_last),
             ]
             wiring.connect(m, router.records, statistics.o)
-            record_end, sums_idle = sums & place.last & place.group_last, statistics.idle
+            record_end = mode.sums & place.last & place.group_last
+            sums_idle = statistics.idle
 
         # Results.
         m.d.comb += [
@@ -298,7 +297,7 @@ class Epilogue(wiring.Component):
             again.data.eq(lanes.inner),
         ]
         velocity_write = self._delayed(m, returns, lanes.inner_latency, "velocity")
-        with m.If(keeps):
+        with m.If(mode.keeps):
             m.d.comb += [second_results.write.eq(results.write), second_results.data.eq(result)]
         with m.Else():
             m.d.comb += [
@@ -307,36 +306,39 @@ class Epilogue(wiring.Component):
             ]
 
         # Out.
-        with m.If(unpool):
-            wiring.connect(m, router.windows, wiring.flipped(self.auxiliary))
+        with m.If(mode.unpool):
+            wiring.connect(m, router.windows, auxiliary)
         with m.Else():
-            m.d.comb += self.auxiliary.ready.eq(issue & adds)
+            m.d.comb += auxiliary.ready.eq(issue & mode.adds)
         wiring.connect(m, router.seconds, second_results.o)
-        wiring.connect(m, wiring.flipped(self.o), router.o)
+        wiring.connect(m, o_buffer.i, router.o)
+        wiring.connect(m, wiring.flipped(self.o), o_buffer.o)
         wiring.connect(m, wiring.flipped(self.second), router.second)
         m.d.comb += [
-            router.pool.eq(pool),
-            router.unpool.eq(unpool),
-            router.keep.eq(keeps),
-            router.with_velocity.eq(with_momentum),
+            router.pool.eq(mode.pool),
+            router.unpool.eq(mode.unpool),
+            router.keep.eq(mode.keeps),
+            router.with_velocity.eq(mode.with_momentum),
             router.results.payload.eq(results.o.payload),
             router.results.valid.eq(results.o.valid),
             results.o.ready.eq(router.results.ready),
             router.negative.payload.eq(negatives.r_data),
             router.negative.valid.eq(negatives.r_rdy),
-            negatives.r_en.eq(router.negative.ready & (pool | unpool)),
+            negatives.r_en.eq(router.negative.ready),
         ]
 
         m.d.comb += self.lacking.eq(
             operands.lacking
-            | (~self.auxiliary.valid & ((adds & x_valid) | (unpool & self.auxiliary.ready)))
+            | (~auxiliary.valid & ((mode.adds & x_valid) | (mode.unpool & auxiliary.ready)))
         )
         exponents = [self.o.payload.word_select(k, 32)[23:31] for k in words]
         m.d.sync += self.nonfinite.eq(
             self.o.valid & self.o.ready & Cat(exponent.all() for exponent in exponents).any()
         )
-        m.d.comb += self.idle.eq(
+        # While everything rests, a beat can only come in through *acc*.
+        m.d.sync += self.idle.eq(
             Cat(
+                ~self.acc.valid,
                 collector.idle,
                 operands.idle,
                 sums_idle,
@@ -344,8 +346,10 @@ class Epilogue(wiring.Component):
                 results.idle,
                 second_results.idle,
                 again.idle,
+                ~o_buffer.o.valid,
                 x_beat == 0,
-                pause == 0,
+                ~paused,
+                ~owes,
                 owed_records == 0,
                 ~self.nonfinite,
             ).all()

@@ -23,8 +23,9 @@ class EpilogueLanes(wiring.Component):
     become zero, NaN becomes the canonical one), which is how one pair of stages serves biases,
     residuals, masks and SGD alike.
 
-    A beat every cycle, no handshake. All operands are given in the same cycle; ``inner`` comes
-    :attr:`inner_latency` and ``o`` :attr:`latency` cycles later.
+    A beat every cycle, no handshake. All operands are given in the same cycle and first of all go
+    into registers, for what chooses them takes its time; ``inner`` comes :attr:`inner_latency` and
+    ``o`` :attr:`latency` cycles later.
 
     Members
     -------
@@ -38,8 +39,8 @@ class EpilogueLanes(wiring.Component):
     """
 
     lanes = 4
-    inner_latency = FloatMultiply.latency + FloatAdd.latency
-    latency = 2 * inner_latency
+    inner_latency = 1 + FloatMultiply.latency + FloatAdd.latency
+    latency = inner_latency + FloatMultiply.latency + FloatAdd.latency
 
     a: In(128)
     inner_factor: In(128)
@@ -54,7 +55,7 @@ class EpilogueLanes(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.a_delay = a_delay = DelayLine(128, FloatMultiply.latency)
+        m.submodules.a_delay = a_delay = DelayLine(128, 1 + FloatMultiply.latency)
         m.submodules.side_delay = side_delay = DelayLine(
             128, self.inner_latency + FloatMultiply.latency
         )
@@ -65,17 +66,25 @@ class EpilogueLanes(wiring.Component):
             value_delay.i.eq(self.outer_value),
         ]
 
+        inner_factor, inner_side = (
+            Signal(128, name=name, reset_less=True) for name in ("inner_factor", "inner_side")
+        )
+        outer_factor = Signal(32, reset_less=True)
+        m.d.sync += [
+            inner_factor.eq(self.inner_factor),
+            inner_side.eq(self.inner_side),
+            outer_factor.eq(self.outer_factor),
+        ]
+
         inner, outer = [], []
         for lane in range(self.lanes):
             word = slice(32 * lane, 32 * lane + 32)
             result = self._stage(
-                m, f"inner{lane}", self.inner_factor[word], self.inner_side[word], a_delay.o[word]
+                m, f"inner{lane}", inner_factor[word], inner_side[word], a_delay.o[word]
             )
             inner.append(result)
             value = Mux(self.apart, value_delay.o[word], result)
-            outer.append(
-                self._stage(m, f"outer{lane}", self.outer_factor, value, side_delay.o[word])
-            )
+            outer.append(self._stage(m, f"outer{lane}", outer_factor, value, side_delay.o[word]))
         m.d.comb += [self.inner.eq(Cat(inner)), self.o.eq(Cat(outer))]
 
         return m

@@ -8,8 +8,9 @@ from ..arithmetic import FloatAdd, FloatMultiply
 from ..isa import COEFFICIENT_VECTORS, Flag, Opcode
 from .diagonal import DiagonalCollector
 from .epilogue_lanes import NEGATIVE_ZERO, ONE, EpilogueLanes
-from .pooling import MaxPool, MaxUnpool, is_negative_model, is_positive_model
+from .pooling import MaxPool, is_negative_model, is_positive_model
 from .statistics import StatisticsModel
+from .unpooling import MaxUnpool
 
 __all__ = ["DrainedBlock", "epilogue_model", "side_vectors"]
 

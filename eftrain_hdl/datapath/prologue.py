@@ -75,7 +75,7 @@ class Prologue(wiring.Component):
         tag = self.i.p.tag
 
         # In: a beat enters with its companion, when there is a place for it at the other end.
-        depth = 1 << ceil_log2(self._end + 2)
+        depth = 1 << ceil_log2(self._end + 4)
         m.submodules.results = results = LandingFifo(len(self.o.p.as_value()), depth)
         enters, moves, is_pair = Signal(), Signal(), Signal()
         room = results.room

@@ -1,11 +1,12 @@
 """The end of the epilogue: which result leaves when, and through which output."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
-from .pooling import MaxPool, MaxUnpool
+from .elastic import count_beats
+from .pooling import MaxPool
+from .unpooling import MaxUnpool
 
 __all__ = ["ResultRouter"]
 
@@ -21,7 +22,7 @@ class ResultRouter(wiring.Component):
         velocities, records ──────┘
         kept ───────────────────────► second
 
-    Combinational but for :class:`MaxUnpool`; a beat a cycle.
+    A beat a cycle. *Latency*: none but those of :class:`MaxPool` and :class:`MaxUnpool`.
 
     Parameters
     ----------
@@ -82,53 +83,55 @@ class ResultRouter(wiring.Component):
         m.submodules.unpooling = unpooling = MaxUnpool(self._config)
         wiring.connect(m, unpooling.windows, wiring.flipped(self.windows))
         record_due, is_velocity = Signal(), Signal()
-        beat = Signal(max(1, ceil_log2(beats)))
+        beat, last_beat = count_beats(
+            m, beats, self.with_velocity & self.o.valid & self.o.ready, "beat"
+        )
 
+        # A record waits for the last results of its block, and the next results for the record.
+        sends_record = record_due & unpooling.between & pooling.idle
+        offered = results.valid & ~record_due
+        taken = Signal()
         m.d.comb += [
             pooling.i.payload.eq(results.p.data),
+            pooling.i.valid.eq(offered & self.pool),
             pooling.negative.eq(self.negative.payload),
             unpooling.i.payload.eq(results.p.data),
+            unpooling.i.valid.eq(offered & self.unpool),
             unpooling.negative.payload.eq(self.negative.payload),
             unpooling.negative.valid.eq(self.negative.valid & self.unpool),
             self.negative.ready.eq(
-                Mux(self.unpool, unpooling.negative.ready, results.valid & results.ready)
+                unpooling.negative.ready | (self.pool & results.valid & results.ready)
             ),
             self.second.payload.eq(self.seconds.payload),
             self.second.valid.eq(self.seconds.valid & self.keep),
+            results.ready.eq(taken & ~record_due),
         ]
         with m.If(self.keep):
             m.d.comb += self.seconds.ready.eq(self.second.ready)
-        with m.If(record_due & (unpooling.between | ~self.unpool)):
-            wiring.connect(m, o, wiring.flipped(self.records))
-            m.d.comb += self.record_end.eq(self.o.valid & self.o.ready & self.record_last)
-        with m.Elif(self.unpool):
-            m.d.comb += [
-                unpooling.i.valid.eq(results.valid & ~record_due),
-                results.ready.eq(unpooling.i.ready & ~record_due),
-            ]
+        with m.If(self.unpool):
+            m.d.comb += taken.eq(unpooling.i.ready)
             wiring.connect(m, o, unpooling.o)
         with m.Elif(self.pool):
-            m.d.comb += [
-                pooling.i.valid.eq(results.valid),
-                results.ready.eq(pooling.i.ready),
-            ]
+            m.d.comb += taken.eq(pooling.i.ready)
             wiring.connect(m, o, pooling.o)
         with m.Elif(is_velocity):
             wiring.connect(m, o, wiring.flipped(self.seconds))
         with m.Else():
             m.d.comb += [
                 self.o.payload.eq(results.p.data),
-                self.o.valid.eq(results.valid),
-                results.ready.eq(self.o.ready),
+                self.o.valid.eq(offered),
+                taken.eq(self.o.ready),
             ]
+        with m.If(sends_record):
+            wiring.connect(m, o, wiring.flipped(self.records))
+            m.d.comb += self.record_end.eq(self.o.valid & self.o.ready & self.record_last)
 
         with m.If(results.valid & results.ready & results.p.ends_block):
             m.d.sync += record_due.eq(1)
         with m.If(self.record_end):
             m.d.sync += record_due.eq(0)
-        with m.If(self.with_velocity & self.o.valid & self.o.ready):
-            m.d.sync += beat.eq(Mux(beat == beats - 1, 0, beat + 1))
-            m.d.sync += is_velocity.eq(is_velocity ^ (beat == beats - 1))
+        with m.If(self.with_velocity & self.o.valid & self.o.ready & last_beat):
+            m.d.sync += is_velocity.eq(~is_velocity)
         m.d.comb += self.idle.eq(
             Cat(pooling.idle, unpooling.idle, beat == 0, ~is_velocity, ~record_due).all()
         )

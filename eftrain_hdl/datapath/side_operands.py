@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..isa import COEFFICIENT_VECTORS
+from .elastic import count_beats
 from .pooling import is_positive
 
 __all__ = ["SideOperands"]
@@ -85,7 +86,8 @@ class SideOperands(wiring.Component):
         side = self.side
 
         # What the beat in ``side`` is.
-        side_beat = Signal.like(self.beat)
+        taken = side.valid & side.ready
+        side_beat, last_beat = count_beats(m, beats, taken, "side_beat")
         present = Signal()
         parameter = Signal(range(COEFFICIENT_VECTORS))
         # The second of the two vectors that come for each vector.
@@ -95,33 +97,31 @@ class SideOperands(wiring.Component):
             is_parameter.eq(self.waiting & self.block_start & (self.parameters != 0) & ~present),
             is_mask.eq(self.waiting & ~is_parameter & self.with_mask & ~turned),
             is_velocity.eq(self.with_velocity & turned),
+            # An operand comes behind a mask, but before a velocity; else ``turned`` stays low.
             self.complete.eq(
-                ~is_parameter & ~is_mask & (~self.with_operand | (side.valid & ~is_velocity))
+                ~is_parameter & (turned == self.with_mask) & (~self.with_operand | side.valid)
             ),
         ]
         needed = is_parameter | is_mask | self.with_operand
         m.d.comb += self.lacking.eq(self.waiting & needed & ~side.valid)
-        last_beat = side_beat == beats - 1
-        with m.If(side.valid & side.ready):
-            m.d.sync += side_beat.eq(Mux(last_beat, 0, side_beat + 1))
-            with m.If(last_beat):
-                with m.If(is_parameter):
-                    m.d.sync += parameter.eq(parameter + 1)
-                    with m.If(parameter == self.parameters - 1):
-                        m.d.sync += [parameter.eq(0), present.eq(1)]
-                with m.Elif(self.with_mask | self.with_velocity):
-                    m.d.sync += turned.eq(~turned)
+        with m.If(is_parameter):
+            with m.If(side.valid & last_beat):
+                m.d.sync += parameter.eq(parameter + 1)
+                with m.If(parameter == self.parameters - 1):
+                    m.d.sync += [parameter.eq(0), present.eq(1)]
+        with m.Elif(taken & last_beat & (self.with_mask | self.with_velocity)):
+            m.d.sync += turned.eq(~turned)
         with m.If(self.take & self.block_start & (self.beat == beats - 1)):
             m.d.sync += present.eq(0)
 
-        def kept(name, taken, value, width):
+        def kept(name, wanted, value, width):
             m.submodules[name] = cells = memory.Memory(shape=width, depth=depth, init=[])
             read, write = cells.read_port(domain="comb"), cells.write_port()
             m.d.comb += [
                 read.addr.eq(self.beat),
                 write.addr.eq(side_beat),
                 write.data.eq(value),
-                write.en.eq(taken & side.valid),
+                write.en.eq(wanted & side.valid),
             ]
             return read.data
 

@@ -13,11 +13,14 @@ three Newton steps.
 The polynomials are minimax fits of the relative error: 3e-9 for exp, 3e-8 for log.
 """
 
+import numpy as np
+
+from .pooling import order_model
 from .vector_program import CHUNK, Clamp, Constants, Machine, Operand, Segment, Step, View
 
 __all__ = [
     "CONSTANTS", "INVERSE", "NEGATIVE_MAXIMUM", "PROGRAM", "REGISTERS", "SCALE", "SUM", "X_LABEL",
-    "machine",
+    "machine", "softmax_model",
 ]  # fmt: skip
 
 CLASSES = Operand(vector=True, classes=True)
@@ -27,7 +30,7 @@ X, POWERS, WORK, SUMS = (Operand(CHUNK * k, vector=True) for k in range(4))
     LOSS,
 ) = (Operand(4 * CHUNK + k) for k in range(11))  # fmt: skip
 SUM = Operand(SUMS.address)
-CONSTANTS = Constants(LOSS.address + 1)
+CONSTANTS = Constants(LOSS.address + 2)
 REGISTERS = 8 * CHUNK
 """The program takes the registers below this."""
 
@@ -43,7 +46,7 @@ LN2_LOW = LN2 - LN2_HIGH
 # Added to a small number, its low byte becomes the nearest integer plus 127.
 ROUNDER = 1.5 * 2**23 + 127
 
-# These two are neighbours: a step that is one_hot picks the second at the label.
+# Neighbours but for the lowest bit: a step that is one_hot picks the second at the label.
 NONE, MINUS_ONE = CONSTANTS(-0.0), CONSTANTS(-1.0)
 ONE, ZERO = CONSTANTS(1.0), CONSTANTS(0.0)
 
@@ -99,10 +102,56 @@ PROGRAM = {
     ],
     Segment.END: [Step(LOSS, TOTAL, SCALE, NONE, report=True)],
 }
-assert MINUS_ONE.address == NONE.address + 1
+assert MINUS_ONE.address == NONE.address | 1 != NONE.address
 assert CONSTANTS.end <= REGISTERS
 
 
 def machine(classes):
     """A :class:`Machine` that runs this program."""
     return Machine(PROGRAM, CONSTANTS, REGISTERS, classes)
+
+
+def softmax_model(logits, labels, scale, group):
+    """Bit-exact model of a batch whose labels are all legal.
+
+    Parameters
+    ----------
+    logits : uint32 array of shape (images, classes)
+        fp32 bits.
+    labels : sequence of int
+    scale : int
+        fp32 bits.
+    group : int
+        Classes are padded to a multiple of it.
+
+    Returns
+    -------
+    gradient : uint32 array of shape (images, padded classes)
+    mean : int
+        fp32 bits of the mean loss.
+    correct : int
+    losses : list of int
+        fp32 bits of the loss of each image.
+    """
+    logits = np.asarray(logits, np.uint32)
+    images, classes = logits.shape
+    gradient = np.zeros((images, -(-classes // group) * group), np.uint32)
+    unit = machine(classes)
+    unit.registers[SCALE.address] = scale
+    unit.run(Segment.START)
+    correct = 0
+    for image, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        best = order_model(row).argmax()
+        correct += int(best == label)
+        unit.label = label
+        unit.classes[:] = row
+        unit.registers[NEGATIVE_MAXIMUM.address] = row[best] ^ np.uint32(1 << 31)
+        unit.registers[X_LABEL.address] = row[label]
+        unit.run(Segment.CLEAR)
+        unit.run_chunks(Segment.EXPONENTIALS)
+        unit.run(Segment.LOSS)
+        unit.run_chunks(Segment.GRADIENT)
+        gradient[image, :classes] = unit.classes
+    unit.run(Segment.END)
+    *losses, mean = unit.reports
+    return gradient, mean, correct, losses

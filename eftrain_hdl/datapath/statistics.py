@@ -222,7 +222,7 @@ class Statistics(wiring.Component):
         m.submodules.records = records = fifo.SyncFIFO(
             width=len(target.block), depth=MAX_STATISTICS_BLOCKS
         )
-        m.submodules.landing = landing = LandingFifo(width + 1, 4)
+        m.submodules.landing = landing = LandingFifo(width + 1, 5)
         record_beats = beats + 2 * PARTIAL_BEATS
         number = Signal(range(record_beats))
         is_reference, of_second, last = Signal(), Signal(), Signal()

@@ -118,7 +118,8 @@ class Step:
     Parameters
     ----------
     one_hot : bool
-        The element of the label takes the register after ``c`` instead of ``c``.
+        The element of the label takes the register after ``c`` instead of ``c``, whose address is
+        even.
     report : bool
         The result is the loss; infinity and NaN raise ``nonfinite``.
     drain : bool

@@ -9,6 +9,7 @@ from ..arithmetic import FloatAdd, FloatMultiply
 from . import softmax_program
 from .elastic import DelayLine
 from .norm_program import NormProgram
+from .vector_control import TURNAROUND, assemble, control_layout, duration
 from .vector_program import (
     CHUNK,
     EXPONENT_TAG,
@@ -60,9 +61,10 @@ class SequencerSignature(wiring.Signature):
 class VectorSequencer(wiring.Component):
     """One multiplier, one adder, the registers and the control memory.
 
-    A step takes a slot for each element, one a cycle, but :attr:`turnaround` cycles at least, so
+    A step takes a slot for each element, one a cycle, but :data:`TURNAROUND` cycles at least, so
     that the next step finds the result of its own slot. A step that drains takes its length plus
-    :attr:`turnaround` less one.
+    :data:`TURNAROUND` less one. A segment takes one cycle more than its steps: each step is fetched
+    into registers, while the one before it runs.
 
     Parameters
     ----------
@@ -72,12 +74,12 @@ class VectorSequencer(wiring.Component):
     Members
     -------
     go, segment : In(1), In(Segment)
-        Begin ``segment`` in the next cycle; not while another one runs.
+        Begin ``segment``; not while another one runs.
     done : Out(1)
         Last cycle of a segment. Everything is written by its end.
     first, classes, label : In(16)
         First class of the chunk (a multiple of :data:`CHUNK`), number of classes, the image's
-        label. Stable while a segment runs.
+        label. Stable from the cycle of ``go`` to the end of the segment.
     put, put_register, put_word : In(1), In(), In(32)
         Write a register; not while a segment runs.
     get_register, get_word : In(), Out(32)
@@ -90,73 +92,18 @@ class VectorSequencer(wiring.Component):
         ``word`` is the loss of an image or the mean.
     """
 
-    turnaround = FloatMultiply.latency + FloatAdd.latency + 3
-    """Cycles from a slot to the first that can read its result: the memory and the operand
-    registers come before the arithmetic, the write after it."""
-
     def __init__(self, group):
         self.program = NormProgram(group)
         members = SequencerSignature(self.program.registers).members
         super().__init__({name: member.flip() for name, member in members.items()})
 
-    @staticmethod
-    def _control_layout(registers, slot_bits):
-        """One step as the control memory holds it."""
-        address = data.StructLayout({"address": ceil_log2(registers), "vector": 1, "classes": 1})
-        return data.StructLayout(
-            {
-                "target": address,
-                "a": address,
-                "b": address,
-                "c": address,
-                "view": View,
-                "length": slot_bits + 1,  # 0: as the chunk
-                "clamp": Clamp,
-                "one_hot": 1,
-                "report": 1,
-                "drain": 1,
-                "last": 1,
-            }
-        )
-
-    def _assemble(self, layout):
-        """Control words of both programs, and the index of the first one of each segment."""
-        words, begin = [], {}
-        for segment, steps in (softmax_program.PROGRAM | self.program.segments).items():
-            begin[segment] = len(words)
-            for k, step in enumerate(steps):
-                last = k == len(steps) - 1
-                fields = {
-                    name: {
-                        "address": operand.address,
-                        "vector": int(operand.vector),
-                        "classes": int(operand.classes),
-                    }
-                    for name in ("target", "a", "b", "c")
-                    for operand in [getattr(step, name)]
-                }
-                word = layout.const(
-                    fields
-                    | {
-                        "view": step.view,
-                        "length": step.length or 0,
-                        "clamp": step.clamp,
-                        "one_hot": int(step.one_hot),
-                        "report": int(step.report),
-                        "drain": int(step.drain or last),
-                        "last": int(last),
-                    }
-                )
-                words.append(word.as_bits())
-        return words, begin
-
     def elaborate(self, platform):
         m = Module()
 
         depth = self.program.registers
-        slot_bits = ceil_log2(max(CHUNK, self.program.group))
-        layout = self._control_layout(depth, slot_bits)
-        words, begin = self._assemble(layout)
+        chunk_bits, slot_bits = ceil_log2(CHUNK), ceil_log2(max(CHUNK, self.program.group))
+        layout = control_layout(depth, slot_bits)
+        words, begin = assemble(softmax_program.PROGRAM | self.program.segments, layout)
         init = [0] * depth
         for constants in (softmax_program.CONSTANTS, self.program.constants):
             init[constants.first : constants.end] = constants.words
@@ -168,38 +115,53 @@ class VectorSequencer(wiring.Component):
         m.submodules.add = add = FloatAdd()
         m.submodules.c_delay = c_delay = DelayLine(32, FloatMultiply.latency)
 
-        # Where the program is.
+        # Where the program is: the step that runs, and the place of the next one.
         control = program.read_port(domain="comb")
         counter = Signal(range(len(words)))
-        running = Signal()
-        cycle = Signal(range((1 << slot_bits) + self.turnaround))
-        m.d.comb += control.addr.eq(counter)
-        step = layout(control.data)
+        begins, running = Signal(), Signal()
+        cycle = Signal(range((1 << slot_bits) + TURNAROUND))
         slot = cycle[:slot_bits]
+        step = Signal(layout)
+        fetched = layout(control.data)
+        m.d.comb += control.addr.eq(counter)
 
-        remaining = Signal(16)
-        length, duration = Signal(slot_bits + 1), Signal.like(cycle)
+        # Slots and cycles of a chunk, there when the first step is fetched.
+        left, chunk = Signal(16), Signal(slot_bits + 1)
+        chunk_length, chunk_rest, chunk_drain_rest = (
+            Signal.like(cycle, name=f"chunk_{name}") for name in ("length", "rest", "drain_rest")
+        )
         m.d.comb += [
-            remaining.eq(self.classes - self.first),
-            length.eq(Mux(step.length != 0, step.length, Mux(remaining > CHUNK, CHUNK, remaining))),
-            duration.eq(
-                Mux(
-                    step.drain,
-                    length + (self.turnaround - 1),
-                    Mux(length > self.turnaround, length, self.turnaround),
-                )
-            ),
+            left.eq(self.classes - self.first),
+            chunk.eq(Mux(left[chunk_bits:].any(), CHUNK, left)),
         ]
-        step_end = cycle == duration - 1
-        m.d.comb += self.done.eq(running & step_end & step.last)
+        m.d.sync += [
+            chunk_length.eq(chunk),
+            chunk_rest.eq(Mux(chunk < TURNAROUND, TURNAROUND, chunk) - 2),
+            chunk_drain_rest.eq(chunk + (duration(0, True) - 2)),
+        ]
+
+        # ``ends``: the last cycle of the step.
+        length, rest, ends = Signal(slot_bits + 1), Signal.like(cycle), Signal()
+        m.d.comb += self.done.eq(ends & step.last)
+        m.d.sync += [begins.eq(self.go), ends.eq(running & (cycle == rest))]
         with m.If(running):
-            m.d.sync += cycle.eq(Mux(step_end, 0, cycle + 1))
-            with m.If(step_end):
-                m.d.sync += counter.eq(counter + 1)
-        with m.If(self.done):
-            m.d.sync += running.eq(0)
+            m.d.sync += cycle.eq(cycle + 1)
+        with m.If(begins | ends):
+            m.d.sync += [
+                running.eq(~self.done),
+                cycle.eq(0),
+                counter.eq(counter + 1),
+                step.eq(fetched),
+                length.eq(Mux(fetched.chunk, chunk_length, fetched.length)),
+                rest.eq(
+                    Mux(
+                        fetched.chunk,
+                        Mux(fetched.drain, chunk_drain_rest, chunk_rest),
+                        fetched.rest,
+                    )
+                ),
+            ]
         with m.If(self.go):
-            m.d.sync += running.eq(1)
             with m.Switch(self.segment):
                 for segment, place in begin.items():
                     with m.Case(segment):
@@ -211,34 +173,42 @@ class VectorSequencer(wiring.Component):
 
         ports = {name: registers.read_port() for name in "abc"}
         here = Signal(16)
+        # The label's slot, if it is one of this chunk.
+        has_label, here_is_label = Signal(), Signal()
+        m.d.sync += has_label.eq(self.first[chunk_bits:] == self.label[chunk_bits:])
         m.d.comb += [
             here.eq(self.first | slot),
+            here_is_label.eq(has_label & (slot == self.label[:chunk_bits])),
             self.read_class.eq(here),
             ports["a"].addr.eq(Mux(running, place(step.a), self.get_register)),
             self.get_word.eq(ports["a"].data),
             ports["b"].addr.eq(place(step.b)),
-            ports["c"].addr.eq(place(step.c) + (step.one_hot & (here == self.label))),
+            ports["c"].addr.eq(place(step.c) | (step.one_hot & here_is_label)),
         ]
 
         # One cycle later: the words, as the step looks at them.
         a_from_classes = Signal()
-        view = Signal(View)
-        m.d.sync += [a_from_classes.eq(step.a.classes), view.eq(step.view)]
+        view, guesses = Signal(View), Signal()
+        m.d.sync += [
+            a_from_classes.eq(step.a.classes),
+            view.eq(step.view),
+            guesses.eq((step.view == View.RECIPROCAL) | (step.view == View.RSQRT)),
+        ]
         b = ports["b"].data
-        seen = Signal(32)
+        rsqrt = view == View.RSQRT
+        guess = Mux(rsqrt, C(RSQRT_GUESS, 32), C(RECIPROCAL_GUESS, 32)) - Mux(rsqrt, b >> 1, b)
+        looked_at = Signal(32)
         with m.Switch(view):
             with m.Case(View.POWER):
-                m.d.comb += seen.eq(Cat(C(0, 23), b[:8]))
+                m.d.comb += looked_at.eq(Cat(C(0, 23), b[:8]))
             with m.Case(View.FRACTION):
-                m.d.comb += seen.eq(Cat(b[:23], C(127, 8)))
+                m.d.comb += looked_at.eq(Cat(b[:23], C(127, 8)))
             with m.Case(View.EXPONENT):
-                m.d.comb += seen.eq(EXPONENT_TAG | b[23:31])
-            with m.Case(View.RECIPROCAL, View.RSQRT):
-                rsqrt = view == View.RSQRT
-                guess = Mux(rsqrt, C(RSQRT_GUESS, 32), C(RECIPROCAL_GUESS, 32))
-                m.d.comb += seen.eq(guess - Mux(rsqrt, b >> 1, b))
+                m.d.comb += looked_at.eq(EXPONENT_TAG | b[23:31])
             with m.Default():
-                m.d.comb += seen.eq(b)
+                m.d.comb += looked_at.eq(b)
+        # The guess last: the words come late and the subtraction takes long.
+        seen = Mux(guesses, guess, looked_at)
         operands = [
             Mux(a_from_classes, self.read_word, ports["a"].data),
             seen,
@@ -268,7 +238,7 @@ class VectorSequencer(wiring.Component):
             outcome.clamp.eq(step.clamp),
             outcome.report.eq(step.report),
         ]
-        for stage in range(self.turnaround - 1):
+        for stage in range(TURNAROUND - 1):
             delayed = Signal(outcome_layout, name=f"outcome{stage}")
             m.d.sync += delayed.eq(outcome)
             outcome = delayed

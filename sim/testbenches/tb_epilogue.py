@@ -275,21 +275,25 @@ async def epilogue_latency(dut):
         acc, side, o = unit.cycles_of("acc", "side", "o")
         if U in flags:
             # The sign of k0 is known once the vector has been taken; then the window is scanned.
-            assert o[0] == acc[0] + max(Epilogue.latency, 4 * unit.beats + 1), flags
+            assert o[0] == acc[0] + max(Epilogue.latency, 4 * unit.beats + 3), flags
         elif P in flags:
-            assert o[: unit.beats] == [k + Epilogue.latency for k in acc[-unit.beats :]], flags
+            assert o[: unit.beats] == [k + Epilogue.latency + 1 for k in acc[-unit.beats :]], flags
         else:
             assert o[: unit.beats] == [k + Epilogue.latency for k in acc], flags
-        # Operands are taken with their acc beat, parameters and masks right before it.
+        # Operands are used with their acc beat, parameters and masks right before it. They come in
+        # through a buffer: a cycle before that at the latest, and at most two beats ahead.
         parameters, operands = side_vectors(opcode, flags)
-        before = side[: (parameters + max(operands - 1, 0)) * unit.beats]
-        if P not in flags:
-            assert before == list(range(acc[0] - len(before), acc[0])), flags
-            assert side[len(before) :] == (acc if operands else []), flags
+        before = (parameters + max(operands - 1, 0)) * unit.beats
+        if P not in flags and side:
+            used = [*range(acc[0] - before, acc[0]), *(acc if operands else [])]
+            assert len(side) == len(used) and side[0] == used[0] - 1, flags
+            assert all(came < use for came, use in zip(side, used, strict=True)), flags
+            assert all(came > use for came, use in zip(side[2:], used, strict=False)), flags
     await unit.run(unit.job(rng, WU, (W, V), vectors=1))
     acc, side, o = unit.cycles_of("acc", "side", "o")
     # Once through half of the lanes, then through all of them.
-    assert acc == side[: unit.beats] and Epilogue.latency < o[0] - acc[0] <= 2 * Epilogue.latency
+    assert acc == [k + 1 for k in side[: unit.beats]]
+    assert Epilogue.latency < o[0] - acc[0] <= 2 * Epilogue.latency
     assert consecutive(o)
 
 

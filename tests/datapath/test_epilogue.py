@@ -11,12 +11,8 @@ import torch
 
 from eftrain_hdl.datapath.epilogue import Epilogue
 from eftrain_hdl.datapath.epilogue_model import DrainedBlock
-from eftrain_hdl.datapath.pooling import (
-    MaxPool,
-    MaxUnpool,
-    is_negative_model,
-    is_positive_model,
-)
+from eftrain_hdl.datapath.pooling import MaxPool, is_negative_model, is_positive_model
+from eftrain_hdl.datapath.unpooling import MaxUnpool
 from eftrain_hdl.isa import PARTIAL_BEATS, Flag, Opcode
 
 SEED = 20240611

@@ -8,8 +8,8 @@ from stall_bench import Case, simulate, to_beats
 from eftrain_hdl.config import CoreConfig
 from eftrain_hdl.datapath.norm import SEGMENTS, Norm
 from eftrain_hdl.datapath.norm_program import NormProgram
+from eftrain_hdl.datapath.vector_control import TURNAROUND
 from eftrain_hdl.datapath.vector_program import Operand
-from eftrain_hdl.datapath.vector_sequencer import VectorSequencer
 from eftrain_hdl.datapath.vector_unit import VectorUnit
 from eftrain_hdl.isa import PARTIAL_BEATS, Flag
 
@@ -292,8 +292,8 @@ def test_no_step_reads_what_is_not_written_yet(group):
                     key = operand.address + operand.vector * slot
                     assert ready.get(key, 0) <= now + slot, (step, slot)
                 key = step.target.address + step.target.vector * slot
-                ready[key] = now + slot + VectorSequencer.turnaround
-            now += max(step.length, VectorSequencer.turnaround)
+                ready[key] = now + slot + TURNAROUND
+            now += max(step.length, TURNAROUND)
 
 
 @pytest.mark.parametrize("group", GROUPS)

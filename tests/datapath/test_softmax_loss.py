@@ -18,8 +18,8 @@ from eftrain_hdl.datapath.softmax_program import (
     SUM,
     machine,
 )
+from eftrain_hdl.datapath.vector_control import TURNAROUND
 from eftrain_hdl.datapath.vector_program import CHUNK, Segment
-from eftrain_hdl.datapath.vector_sequencer import VectorSequencer
 from eftrain_hdl.datapath.vector_unit import VectorUnit
 from eftrain_hdl.isa import Flag
 
@@ -202,11 +202,11 @@ def test_no_step_reads_what_is_not_written_yet():
                         assert ready.get(key, 0) <= now + slot, (step, slot)
                     target = step.target
                     key = (target.classes, target.address + target.vector * slot)
-                    ready[key] = now + slot + VectorSequencer.turnaround
+                    ready[key] = now + slot + TURNAROUND
                 if step.drain:
-                    now += length + VectorSequencer.turnaround - 1
+                    now += length + TURNAROUND - 1
                 else:
-                    now += max(length, VectorSequencer.turnaround)
+                    now += max(length, TURNAROUND)
 
 
 def test_vectors_are_aligned_to_their_slots():
