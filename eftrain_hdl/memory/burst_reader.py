@@ -22,7 +22,7 @@ class BurstReader(BurstPort):
     requested only while there is room for all of it, and the bus never has to wait: readers that
     share a bus need this, or one whose data is not wanted yet would hold up the others.
 
-    *Latency*: ``arvalid`` rises three cycles after a run was accepted; landing costs a beat two
+    *Latency*: ``arvalid`` rises three cycles after a run was accepted; landing costs a beat three
     cycles. *Throughput*: one burst request a cycle, without a gap between runs, up to
     ``max_outstanding`` bursts in flight; one beat a cycle as long as ``max_outstanding`` × burst
     length, and the landing beats less two longest bursts, cover the latency of the memory.
@@ -167,20 +167,29 @@ class BurstReader(BurstPort):
         m.submodules.buffer = buffer = fifo.SyncFIFOBuffered(
             width=len(landed.p.as_value()), depth=self._landing_beats
         )
+        # Block RAM takes a quarter of a cycle to show a word, so its words go through a register.
+        head = Signal(self.o.payload.shape(), reset_less=True)
+        present = Signal()
         m.d.comb += [
             buffer.w_data.eq(landed.p),
             buffer.w_en.eq(landed.valid),
-            landed.ready.eq(buffer.w_rdy),
-            self.o.p.eq(buffer.r_data),
-            self.o.valid.eq(buffer.r_rdy & ~self.halt),
-            buffer.r_en.eq(self.o.ready & ~self.halt),
+            # Its place has been claimed.
+            landed.ready.eq(1),
+            self.o.p.eq(head),
+            self.o.valid.eq(present & ~self.halt),
+            buffer.r_en.eq(~present | (self.o.ready & ~self.halt)),
         ]
+        with m.If(buffer.r_en):
+            m.d.sync += [present.eq(buffer.r_rdy), head.eq(buffer.r_data)]
         # What a burst claims is subtracted a cycle late, off the critical path of the splitter, so
-        # there must be room for a second one. Space of a beat is free once the beat has left.
+        # there must be room for a second one. Space of a beat is free the cycle after the beat has
+        # left.
+        left = Signal()
         free = Signal(range(self._landing_beats + 1), init=self._landing_beats)
         claimed = Signal(range(self._max_burst_beats + 1))
         m.d.sync += [
             claimed.eq(Mux(burst.valid & burst.ready, burst.p.len + 1, 0)),
-            free.eq(free - claimed + (self.o.valid & self.o.ready)),
+            left.eq(self.o.valid & self.o.ready),
+            free.eq(free - claimed + left),
         ]
-        return free >= 2 * self._max_burst_beats, ~buffer.r_rdy
+        return free >= 2 * self._max_burst_beats, ~(buffer.r_rdy | present)
