@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .activity import Activity
@@ -246,8 +246,11 @@ class Engine(wiring.Component):
         maps_busy = self._connect_vector_requests(m, chains, vector, loss_map, oldest)
         streamed, side = chains["stream"].o, chains["side"].o
         stream_in = self._connect_operands(m, chains, kernel)
-        _fork(m, vector_runs, streamed, (vector.logits, "data"), (stream_in, None))
-        _fork(m, vector_runs, side, (vector.side, "data"), (epilogue.side, "data"))
+        logits, labels = (
+            self._slow_stream(m, name, getattr(vector, name)) for name in ("logits", "side")
+        )
+        _fork(m, vector_runs, streamed, (logits, "data"), (stream_in, None))
+        _fork(m, vector_runs, side, (labels, "data"), (epilogue.side, "data"))
         _take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
         connect(m, kernel.o, epilogue.acc)
         _select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
@@ -354,6 +357,21 @@ class Engine(wiring.Component):
         _select(m, norm_map.busy, norm_map.side, loss_map.labels, side)
         _select(m, norm_map.busy, norm_map.output, loss_map.output, output)
         return loss_map.busy | norm_map.busy
+
+    def _slow_stream(self, m, name, sink):
+        """A stream of words to the vector unit, which takes several cycles for each: through one
+        register, so that neither side waits for the other's decisions."""
+        words = stream.Signature(self.config.data_bits).create(path=(name,))
+        m.submodules[f"vector_{name}"] = queue = SyncFIFO(width=self.config.data_bits, depth=1)
+        m.d.comb += [
+            queue.w_data.eq(words.payload),
+            queue.w_en.eq(words.valid),
+            words.ready.eq(queue.w_rdy),
+            sink.payload.eq(queue.r_data),
+            sink.valid.eq(queue.r_rdy),
+            queue.r_en.eq(sink.ready),
+        ]
+        return words
 
     def _connect_operands(self, m, chains, kernel):
         """From the readers to the kernel; returns where the stream enters."""

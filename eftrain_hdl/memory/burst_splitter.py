@@ -87,8 +87,8 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Stage 1: two runs wait with the address behind their last byte and what their first burst
-        # is like. That address has bits to spare, so that a run at the top of memory cannot wrap
+        # Stage 1: two runs wait with the address behind their last byte and the longest first burst.
+        # That address has bits to spare, so that a run at the top of memory cannot wrap
         # around into the window. Two entries keep run.ready free of any path from the bus at one
         # run a cycle.
         run = self.run.p
@@ -99,7 +99,6 @@ class BurstSplitter(wiring.Component):
                 "run": RunLayout(self._address_bits),
                 "end": len(run_end),
                 "longest": range(self._max_burst_beats + 1),
-                "last": 1,
             }
         )
         m.submodules.runs = runs = fifo.SyncFIFO(width=waiting_layout.size, depth=2)
@@ -109,7 +108,6 @@ class BurstSplitter(wiring.Component):
             incoming.run.eq(run),
             incoming.end.eq(run_end),
             incoming.longest.eq(run_longest),
-            incoming.last.eq(run.beats <= run_longest),
             runs.w_en.eq(self.run.valid),
             self.run.ready.eq(runs.w_rdy),
         ]
@@ -176,7 +174,7 @@ class BurstSplitter(wiring.Component):
                 beat_address.eq(waiting.run.address >> self._byte_bits),
                 left.eq(waiting.run.beats),
                 longest.eq(waiting.longest),
-                last.eq(waiting.last),
+                last.eq(waiting.run.beats <= waiting.longest),
                 tag.eq(waiting.run.tag),
                 refusal.eq(refusal_next),
             ]

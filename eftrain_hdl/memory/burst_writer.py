@@ -28,7 +28,7 @@ class BurstWriter(BurstPort):
     *Backpressure*: ``i.ready`` is low until the burst that the beat belongs to has been requested;
     with stored beats, while the buffer is full.
 
-    *Errors and halt*: while ``halt`` is high, or after an error, no burst is requested, no run and
+    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is requested, no run and
     no beat is accepted. Bursts already requested are completed by themselves with all byte strobes
     off, so that memory does not change any more, and their responses are awaited. A beat that is on
     the bus already keeps its strobes, as AXI demands. Once ``idle`` is high the writer may be
@@ -164,7 +164,7 @@ class BurstWriter(BurstPort):
         m.d.sync += unanswered.eq(unanswered + requested - answered)
 
         m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~(splitter.busy | waiting)))
-        self.hold_first_error(m, refused=splitter.refused, failed=answered & bus.bresp[1])
+        self.hold_first_error(m, stopped, refused=splitter.refused, failed=answered & bus.bresp[1])
         return m
 
     def _store(self, m, cut, beats, stopped):
@@ -205,10 +205,12 @@ class BurstWriter(BurstPort):
         present, accepted, taken = Signal(), Signal(), Signal()
         unclaimed = Signal(range(self._stored_beats + 3))
         claimed = burst.p.len + 1
+        spare = Signal.like(unclaimed)
         m.d.comb += [
             held.w_data.eq(cut.p),
             held.w_en.eq(cut.valid),
             cut.ready.eq(held.w_rdy),
+            spare.eq(unclaimed - claimed),
             accepted.eq(self.i.valid & self.i.ready),
             taken.eq(burst.valid & burst.ready),
             held.r_en.eq(~present | taken),
@@ -219,9 +221,7 @@ class BurstWriter(BurstPort):
         ]
         with m.If(held.r_en):
             # Both comparisons are made before it is known which one counts.
-            complete = Mux(
-                taken, unclaimed > claimed + following.len, unclaimed > following.len
-            )
+            complete = Mux(taken, spare > following.len, unclaimed > following.len)
             m.d.sync += [
                 present.eq(held.r_rdy),
                 burst.p.eq(following),

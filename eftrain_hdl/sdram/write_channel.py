@@ -125,9 +125,12 @@ class WriteChannel(wiring.Component):
         m.submodules.responses = responses = fifo.SyncFIFO(width=layout.size, depth=_RESPONSES)
         done = data.View(layout, responses.w_data)
         answer = data.View(layout, responses.r_data)
+        # A cycle late, in which one response may have come.
+        room = Signal()
+        m.d.sync += room.eq(responses.w_level < _RESPONSES - 1)
         m.d.comb += [
             self.beat.p.eq(cursor.beat),
-            self.beat.valid.eq(cursor.present & waiting & responses.w_rdy),
+            self.beat.valid.eq(cursor.present & waiting & room),
             requested.eq(self.beat.valid & self.beat.ready),
             cursor.next.eq(requested),
             done.id.eq(axi_id),
