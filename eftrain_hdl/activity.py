@@ -1,6 +1,6 @@
 """Why no vector enters the array: one reason a cycle."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,8 @@ __all__ = ["Activity"]
 
 class Activity(wiring.Component):
     """Refines the kernel's reasons by what the units around it do.
+
+    *Latency*: one cycle. All inputs are sampled together, so there is one reason a cycle still.
 
     Members
     -------
@@ -37,6 +39,7 @@ class Activity(wiring.Component):
             "stream_fenced", "stationary_fenced", "write_waits", "side_waits", "vector_runs",
             "waiting",
         )  # fmt: skip
+        self._inputs = (*kernel, *inputs)
         super().__init__(
             {
                 **kernel,
@@ -48,32 +51,34 @@ class Activity(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        i = {name: Signal(name=name) for name in self._inputs}
+        m.d.sync += [sampled.eq(getattr(self, name)) for name, sampled in i.items()]
         has_work = Cat(
-            self.kernel_active, *(getattr(self, f"kernel_{name}") for name in Kernel.EVENTS)
+            i["kernel_active"], *(i[f"kernel_{name}"] for name in Kernel.EVENTS)
         ).any()
         m.d.comb += [
-            self.active.eq(self.kernel_active),
-            self.stall_hazard.eq(self.kernel_stall_hazard),
+            self.active.eq(i["kernel_active"]),
+            self.stall_hazard.eq(i["kernel_stall_hazard"]),
         ]
-        with m.If(self.kernel_stall_stream):
-            with m.If(self.stream_fenced):
+        with m.If(i["kernel_stall_stream"]):
+            with m.If(i["stream_fenced"]):
                 m.d.comb += self.stall_fence.eq(1)
             with m.Else():
                 m.d.comb += self.stall_stream.eq(1)
-        with m.Elif(self.kernel_stall_stationary):
-            with m.If(self.stationary_fenced):
+        with m.Elif(i["kernel_stall_stationary"]):
+            with m.If(i["stationary_fenced"]):
                 m.d.comb += self.stall_fence.eq(1)
             with m.Else():
                 m.d.comb += self.stall_stationary.eq(1)
-        with m.Elif(self.kernel_stall_bank):
-            with m.If(self.write_waits):
+        with m.Elif(i["kernel_stall_bank"]):
+            with m.If(i["write_waits"]):
                 m.d.comb += self.stall_write.eq(1)
-            with m.Elif(self.side_waits):
+            with m.Elif(i["side_waits"]):
                 m.d.comb += self.stall_side.eq(1)
             with m.Else():
                 m.d.comb += self.stall_drain.eq(1)
-        with m.Elif(~has_work & self.vector_runs):
+        with m.Elif(~has_work & i["vector_runs"]):
             m.d.comb += self.stall_vector.eq(1)
-        with m.Elif(~has_work & self.waiting):
+        with m.Elif(~has_work & i["waiting"]):
             m.d.comb += self.stall_fence.eq(1)
         return m

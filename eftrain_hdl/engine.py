@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .activity import Activity
@@ -88,6 +88,9 @@ LANDING_BEATS = 512
 STORED_BEATS = 128
 """Beats that a writer can hold: two longest bursts."""
 
+SETTLED_CYCLES = 3
+"""So long nothing may be left of a descriptor before it counts as done."""
+
 VECTOR_NUMBERS = (
     "flags", "images", "classes", "out_blocks", "scale", "unbias", "epsilon",
     "statistics_momentum", "learning_rate", "momentum", "weight_decay",
@@ -101,6 +104,11 @@ class Engine(wiring.Component):
     The tiles of a descriptor follow those of the one before without a gap. What comes before the
     accumulators may work on the newer of the two as far as its data may be read already; drain,
     epilogue and writers work on the older one only.
+
+    *Latency*: ``done`` comes ``SETTLED_CYCLES`` + 1 cycles after the first cycle in which nothing
+    of the descriptor is left. The tile walker hands out a step every other cycle at most, and
+    starts 3 cycles after ``start``, or after its last step of the descriptor before. Events are a
+    cycle late.
 
     Parameters
     ----------
@@ -164,8 +172,12 @@ class Engine(wiring.Component):
         m = Module()
         config = self.config
         descriptors = self._executable(m)
+        # A copy of what is needed of the oldest descriptor (synthesis keeps no other bits), and
+        # whose it is, a cycle later than the truth. Nothing looks at it too early: the drain is
+        # allowed by the copy's slot, and the vector unit's start goes through a register too.
         oldest = Signal(descriptor_layout())
-        m.d.comb += oldest.eq(descriptors[self.oldest])
+        oldest_slot = Signal()
+        m.d.sync += [oldest.eq(descriptors[self.oldest]), oldest_slot.eq(self.oldest)]
         m.submodules.walker = walker = TileWalker(config)
         m.submodules.kernel = kernel = Kernel(config)
         m.submodules.epilogue = epilogue = Epilogue(config)
@@ -178,31 +190,29 @@ class Engine(wiring.Component):
 
         # -- start: tiles of the walker, or the vector unit ----------------------------------------
         starting = Signal(8)
+        is_loss, is_norm = Signal(), Signal()
         starts_vector = Signal()
         vector_runs = Signal()
-        waits = Signal()
-        waiting_slot = Signal()
         m.d.comb += [
             starting.eq(descriptors[self.start_slot].opcode),
-            vector.start_loss.eq(self.start & (starting == Opcode.LOSS)),
-            vector.start_norm.eq(self.start & (starting == Opcode.NORM) & config.batch_norm),
+            is_loss.eq(starting == Opcode.LOSS),
+            is_norm.eq((starting == Opcode.NORM) & config.batch_norm),
             starts_vector.eq(vector.start_loss | vector.start_norm),
             loss_map.start.eq(vector.start_loss),
             loss_map.descriptor.eq(oldest),
             vector.record.eq(self.record),
             *(getattr(vector, name).eq(oldest[name]) for name in VECTOR_NUMBERS),
-            walker.descriptor.eq(descriptors[walker.slot]),
-            walker.start.eq(waits & ~walker.busy),
         ]
-        with m.If(walker.start):
-            m.d.sync += [waits.eq(0), walker.slot.eq(waiting_slot)]
-        with m.If(self.start & ~starts_vector):
-            m.d.sync += [waits.eq(1), waiting_slot.eq(self.start_slot)]
+        # They run alone, so their slot is that of the oldest.
+        start_loss, start_norm = Signal(), Signal()
+        m.d.sync += [start_loss.eq(self.start & is_loss), start_norm.eq(self.start & is_norm)]
+        m.d.comb += [vector.start_loss.eq(start_loss), vector.start_norm.eq(start_norm)]
         with m.If(starts_vector):
             m.d.sync += vector_runs.eq(1)
+        self._start_walker(m, walker, descriptors, self.start & ~is_loss & ~is_norm)
 
         # -- every unit has its own queue of steps and works through it at its own pace ------------
-        finished_allowed = kernel.finished_steps.payload.slot == self.oldest
+        finished_allowed = kernel.finished_steps.payload.slot == oldest_slot
         queues = [(chain.tiles, CHAINS[name].every_step) for name, chain in chains.items()]
         for name, consumer, every_step, allowed in (
             ("sweep_steps", kernel.steps, True, 1),
@@ -220,8 +230,11 @@ class Engine(wiring.Component):
                 consumer.valid.eq(queue.r_rdy & allowed),
                 queue.r_en.eq(consumer.ready & allowed),
             ]
-        m.d.comb += walker.o.ready.eq(Cat(tiles.ready for tiles, _ in queues).all())
-        step = walker.o.valid & walker.o.ready
+        # A step goes to all queues at once. That all have room is known a cycle ahead, unless a
+        # step is just taking it.
+        step = Signal()
+        m.d.comb += step.eq(walker.o.valid & walker.o.ready)
+        m.d.sync += walker.o.ready.eq(Cat(tiles.ready for tiles, _ in queues).all() & ~step)
         for tiles, every_step in queues:
             m.d.comb += [
                 tiles.payload.eq(walker.o.payload),
@@ -233,8 +246,11 @@ class Engine(wiring.Component):
         maps_busy = self._connect_vector_requests(m, chains, vector, loss_map, oldest)
         streamed, side = chains["stream"].o, chains["side"].o
         stream_in = self._connect_operands(m, chains, kernel)
-        _fork(m, vector_runs, streamed, (vector.logits, "data"), (stream_in, None))
-        _fork(m, vector_runs, side, (vector.side, "data"), (epilogue.side, "data"))
+        logits, labels = (
+            self._slow_stream(m, name, getattr(vector, name)) for name in ("logits", "side")
+        )
+        _fork(m, vector_runs, streamed, (logits, "data"), (stream_in, None))
+        _fork(m, vector_runs, side, (labels, "data"), (epilogue.side, "data"))
         _take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
         connect(m, kernel.o, epilogue.acc)
         _select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
@@ -253,29 +269,38 @@ class Engine(wiring.Component):
         with m.If(kernel.final):
             m.d.sync += drained.eq(1)
         sequenced = ~(kernel.steps.valid & (kernel.steps.payload.slot == self.oldest))
-        computed = Mux(
-            vector_runs,
-            ~(maps_busy | vector.busy),
-            drained & epilogue.idle & sequenced,
-        )
-        # Readers count too: what the last taps skip may be fetched later than the last result
-        # leaves, and must be requested with this descriptor's addresses.
-        still = ~Cat(chain.busy for chain in chains.values()).any()
-        failed = self.unit_error.as_value().any()
-        # Asked twice in a row, because a beat passes between two idle flags in one cycle.
-        settled = Signal()
-        quiet = computed & still & ~failed
-        m.d.sync += settled.eq(quiet & ~self.done)
-        m.d.comb += [
-            self.done.eq(settled & quiet),
-            self.result_written.eq(self.done & (oldest.opcode == Opcode.LOSS)),
+        # Every flag is sampled in the same cycle, so the samples show what the flags showed: an item
+        # that moves from one unit to the next is in the one, in the other, or on its way between
+        # two of them, where it is for a cycle (two, where a flag comes from a register). Hence the
+        # samples must be quiet for longer than that, one after the other.
+        busy = {
+            "vector": Mux(vector_runs, maps_busy | vector.busy, ~(drained & sequenced)),
+            "epilogue": ~vector_runs & ~epilogue.idle,
+            # Readers count too: what the last taps skip may be fetched later than the last result
+            # leaves, and must be requested with this descriptor's addresses.
+            **{name: chain.busy for name, chain in chains.items()},
+            # Of whatever descriptor: the error of the newer one is reported before the end of the
+            # older one, or after it, but never lost.
+            "failed": self.unit_error.as_value().any(),
+        }
+        samples = Signal(len(busy))
+        quiet = Signal()
+        settled = Signal(SETTLED_CYCLES - 1)
+        m.d.comb += quiet.eq(samples == 0)
+        m.d.sync += [
+            samples.eq(Cat(busy.values())),
+            settled.eq(Mux(self.done, 0, Cat(quiet, settled))),
+            # What was sampled up to this cycle belongs to the descriptor that is done, but two
+            # samples are not enough to end the next one.
+            self.done.eq(quiet & settled.all() & ~self.done),
         ]
+        m.d.comb += self.result_written.eq(self.done & (oldest.opcode == Opcode.LOSS))
         with m.If(self.done):
             m.d.sync += [drained.eq(0), vector_runs.eq(0)]
 
         # -- where the two descriptors are ---------------------------------------------------------
         for place, arrives, slot in (
-            (self.reads_newer, walker.start, waiting_slot),
+            (self.reads_newer, walker.start, walker.slot),
             (self.computes_newer, kernel.sweep, kernel.sweep_slot),
         ):
             with m.If(arrives):
@@ -288,6 +313,24 @@ class Engine(wiring.Component):
         drain_waits = ~finished_allowed & kernel.full
         self._count(m, chains, kernel, epilogue, vector_runs, drain_waits)
         return m
+
+    def _start_walker(self, m, walker, descriptors, starts):
+        """Start the walker when it is free. Its descriptor is a copy (of those bits that it uses):
+        its arithmetic has no time for choosing between two."""
+        waits, waiting_slot = Signal(), Signal()
+        # The slot is chosen; the copy is right.
+        chosen, copied = Signal(), Signal()
+        chooses = waits & ~walker.busy & ~chosen & ~copied
+        m.d.sync += [
+            chosen.eq(chooses),
+            copied.eq(chosen),
+            walker.descriptor.eq(descriptors[walker.slot]),
+        ]
+        m.d.comb += walker.start.eq(copied)
+        with m.If(chooses):
+            m.d.sync += [waits.eq(0), walker.slot.eq(waiting_slot)]
+        with m.If(starts):
+            m.d.sync += [waits.eq(1), waiting_slot.eq(self.start_slot)]
 
     def _executable(self, m):
         """The descriptors. Flags that this core refuses are constants, which no logic looks at."""
@@ -314,6 +357,21 @@ class Engine(wiring.Component):
         _select(m, norm_map.busy, norm_map.side, loss_map.labels, side)
         _select(m, norm_map.busy, norm_map.output, loss_map.output, output)
         return loss_map.busy | norm_map.busy
+
+    def _slow_stream(self, m, name, sink):
+        """A stream of words to the vector unit, which takes several cycles for each: through one
+        register, so that neither side waits for the other's decisions."""
+        words = stream.Signature(self.config.data_bits).create(path=(name,))
+        m.submodules[f"vector_{name}"] = queue = SyncFIFO(width=self.config.data_bits, depth=1)
+        m.d.comb += [
+            queue.w_data.eq(words.payload),
+            queue.w_en.eq(words.valid),
+            words.ready.eq(queue.w_rdy),
+            sink.payload.eq(queue.r_data),
+            sink.valid.eq(queue.r_rdy),
+            queue.r_en.eq(sink.ready),
+        ]
+        return words
 
     def _connect_operands(self, m, chains, kernel):
         """From the readers to the kernel; returns where the stream enters."""
@@ -404,7 +462,7 @@ class Engine(wiring.Component):
                 connect(m, master, getattr(arbiter, f"client{index}"))
             connect(m, arbiter.bus, flipped(port))
         masters = [*chains.values(), fetch]
-        m.d.comb += self.masters_idle.eq(Cat(master.idle for master in masters).all())
+        m.d.sync += self.masters_idle.eq(Cat(master.idle for master in masters).all())
 
     def _report_errors(self, m, chains, fetch, walker, vector):
         masters = [(CHAINS[name].unit, chain) for name, chain in chains.items()]
@@ -451,7 +509,7 @@ class Engine(wiring.Component):
         for bus in BUSES:
             port = getattr(self, bus)
             beat = port.wvalid & port.wready if bus == "write" else port.rvalid & port.rready
-            m.d.comb += getattr(self, f"beat_{bus}").eq(beat)
+            m.d.sync += getattr(self, f"beat_{bus}").eq(beat)
 
 
 def _select(m, condition, one, other, sink):

@@ -32,7 +32,7 @@ class Executor(wiring.Component):
     A request with the sequence number of the one before is only answered again, from the reply that
     is kept. What arrives while a request is being done is dropped.
 
-    *Latency*: an access is on its bus 4 cycles after the end of its frame, and the reply begins 3
+    *Latency*: an access is on its bus 5 cycles after the end of its frame, and the reply begins 3
     cycles after the bus's answer. *Backpressure*: none towards ``i``; ``o`` may wait.
 
     *Errors*: every request ends. One whose bus does not answer gets the status TIMEOUT, and the
@@ -120,7 +120,9 @@ class Executor(wiring.Component):
                 sender.write_word.eq(word),
             ]
 
-        legal = _legal(m, request)
+        # Judged while the request waits in IDLE.
+        legal = Signal()
+        m.d.sync += legal.eq(request.sized & _legal(m, request))
         m.d.comb += sender.i.p.eq(reply)
         with m.FSM() as fsm:
             m.d.sync += self.core_reset.eq(fsm.ongoing("RESET"))
@@ -152,7 +154,7 @@ class Executor(wiring.Component):
                     finish(Status.NO_SESSION)
                 with m.Elif(request.op > max(Op)):
                     finish(Status.BAD_OP)
-                with m.Elif(~request.sized | ~legal):
+                with m.Elif(~legal):
                     finish(Status.BAD_REQUEST)
                 with m.Else(), m.Switch(request.op):
                     with m.Case(Op.HELLO):

@@ -63,7 +63,7 @@ class Deframer(wiring.Component):
     Frames of no bytes, as between the flags at the end of a frame and at the start of the next, are
     left out. Bytes before the first flag count as a damaged frame.
 
-    *Latency*: none. *Backpressure*: none; an item is there for one cycle.
+    *Latency*: one cycle. *Backpressure*: none; an item is there for one cycle.
 
     Members
     -------
@@ -83,21 +83,22 @@ class Deframer(wiring.Component):
         m = Module()
         crc = Signal(32, init=CRC_INIT)
         escaped, damaged, begun = Signal(), Signal(), Signal()
-        item = self.o.p
+        item, valid = Signal(FrameItem()), Signal()
+        m.d.sync += [self.o.p.eq(item), self.o.valid.eq(valid)]
         m.d.comb += [
             item.data.eq(self.i.payload ^ Mux(escaped, int(Framing.FLIP), 0)),
             item.good.eq((crc == CRC_RESIDUE) & ~damaged & ~escaped),
         ]
         with m.If(self.i.valid):
             with m.If(self.i.payload == Framing.FLAG):
-                m.d.comb += [item.end.eq(1), self.o.valid.eq(begun)]
+                m.d.comb += [item.end.eq(1), valid.eq(begun)]
                 m.d.sync += [crc.eq(CRC_INIT), escaped.eq(0), damaged.eq(0), begun.eq(0)]
             with m.Elif(self.i.payload == Framing.ESCAPE):
                 m.d.sync += [escaped.eq(1), begun.eq(1)]
                 with m.If(escaped):
                     m.d.sync += damaged.eq(1)
             with m.Else():
-                m.d.comb += self.o.valid.eq(1)
+                m.d.comb += valid.eq(1)
                 m.d.sync += [crc.eq(crc32_next(crc, item.data)), escaped.eq(0), begun.eq(1)]
         with m.If(self.error):
             m.d.sync += [damaged.eq(1), begun.eq(1)]

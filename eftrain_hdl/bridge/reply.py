@@ -37,7 +37,7 @@ class ReplySender(wiring.Component):
     """Hands the bytes of a reply to the :class:`Framer`.
 
     *Latency*: the first byte is offered the cycle after a reply was accepted.
-    *Throughput*: a byte every two cycles. *Backpressure*: ``i.ready`` is low until the reply has
+    *Throughput*: a byte every three cycles. *Backpressure*: ``i.ready`` is low until the reply has
     been handed on; neither the buffer nor anything else that belongs to it may change until then.
 
     Parameters
@@ -76,6 +76,8 @@ class ReplySender(wiring.Component):
         header = Signal(range(REPLY_HEADER_BYTES))
         # Of the payload; the word of the last byte is read before it is counted.
         sent = Signal(range(MAX_PAYLOAD + 1))
+        # The byte that is offered: block RAM is too slow for what the framer does with it.
+        payload = Signal(8)
         m.d.comb += [
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_address),
@@ -106,15 +108,14 @@ class ReplySender(wiring.Component):
                     with m.If(self.o.p.last):
                         m.next = "IDLE"
             with m.State("FETCH"):
-                m.d.sync += sent.eq(sent + 1)
+                m.next = "SELECT"
+            with m.State("SELECT"):
+                m.d.sync += [payload.eq(read.data.word_select(sent[:2], 8)), sent.eq(sent + 1)]
                 m.next = "PAYLOAD"
             with m.State("PAYLOAD"):
-                # The word was fetched with `sent` one lower than now.
-                byte = Signal(2)
                 m.d.comb += [
-                    byte.eq(sent - 1),
                     self.o.valid.eq(1),
-                    self.o.p.data.eq(read.data.word_select(byte, 8)),
+                    self.o.p.data.eq(payload),
                     self.o.p.last.eq(sent == reply.length),
                 ]
                 with m.If(self.o.ready):

@@ -183,8 +183,6 @@ class Control(wiring.Component):
             self.waiting.eq(program.waiting),
             program.done.eq(self.done),
             program.begin.eq(supervisor.begin),
-            supervisor.start.eq(registers.control.written.start),
-            supervisor.soft_reset.eq(registers.control.written.soft_reset),
             supervisor.program_finished.eq(program.finished),
             supervisor.program_error.eq(program.error),
             supervisor.program_index.eq(program.index),
@@ -198,6 +196,11 @@ class Control(wiring.Component):
             supervisor.datapath_ready.eq(self.datapath_ready),
             self.halt.eq(supervisor.halt),
             self.datapath_reset.eq(supervisor.datapath_reset),
+        ]
+        # A register between the decoding of the address and all that a start does.
+        m.d.sync += [
+            supervisor.start.eq(registers.control.written.start),
+            supervisor.soft_reset.eq(registers.control.written.soft_reset),
         ]
         self._report(m, registers, supervisor, program)
         return m
@@ -270,7 +273,7 @@ class Control(wiring.Component):
             status.nonfinite.eq(nonfinite),
             registers.error.value.code.eq(Mux(supervisor.failed, supervisor.code, 0)),
             registers.error.value.unit.eq(Mux(supervisor.failed, supervisor.unit, 0)),
-            registers.error_descriptor.value.eq(supervisor.descriptor),
+            registers.error_descriptor.value.eq(Mux(supervisor.failed, supervisor.descriptor, 0)),
             registers.irq_status.set.done.eq(supervisor.succeeds),
             registers.irq_status.set.error.eq(supervisor.fails),
             registers.irq_status.clear.eq(supervisor.soft_reset),

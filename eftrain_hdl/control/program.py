@@ -33,8 +33,8 @@ class Program(wiring.Component):
 
     *Latency*: ``fetch_cycles`` and the memory's latency (from a run to its first beat) from one
     work descriptor's ``start`` to the next, if a slot is free by then; every LOOP and NEXT between
-    them adds as much, less one. From ``done`` to the next ``start`` one cycle if the next
-    descriptor is waiting for that already. From ``begin`` to the first ``start`` one cycle more
+    them adds as much, less one. From ``done`` to the next ``start`` two cycles if the next
+    descriptor is waiting for that already. From ``begin`` to the first ``start`` two cycles more
     than from ``start`` to ``start``.
 
     Parameters
@@ -137,7 +137,13 @@ class Program(wiring.Component):
             free.eq((left == 0) | ((left == 1) & ~alone & ~is_exclusive)),
             following_slot.eq(self.oldest ^ in_flight[0]),
         ]
-        m.d.sync += [self.start.eq(0), in_flight.eq(left)]
+        # The enable of a slot's 2,048 bits is a register, so `start` comes a cycle after the
+        # decision; the descriptor stays in the fetcher for longer than that.
+        load = Signal(2)
+        m.d.sync += [load.eq(0), self.start.eq(load.any()), in_flight.eq(left)]
+        for slot in range(2):
+            with m.If(load[slot]):
+                m.d.sync += self.descriptors[slot].eq(ahead)
         with m.If(self.done):
             m.d.sync += self.oldest.eq(~self.oldest)
             with m.If(left != 0):
@@ -237,8 +243,7 @@ class Program(wiring.Component):
                 m.d.comb += self.waiting.eq(~free)
                 with m.If(free):
                     m.d.sync += [
-                        self.descriptors[following_slot].eq(ahead),
-                        self.start.eq(1),
+                        load.bit_select(following_slot, 1).eq(1),
                         self.start_slot.eq(following_slot),
                         in_flight.eq(left + 1),
                         alone.eq(is_exclusive),

@@ -1,6 +1,6 @@
 """The state of the whole device: runs, errors, resets, the watchdog."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,6 +30,8 @@ class Supervisor(wiring.Component):
     precedence over everything and can be repeated; it cannot end a transfer that the memory never
     answers, which needs a hardware reset, as the bus must not be left in the middle of a burst.
 
+    *Latency*: ``halt`` rises three cycles after an error, two after a soft reset.
+
     A ``start`` is ignored while a program runs and while its error is handled. After a hardware or
     soft reset it is remembered until the device is idle, unless another soft reset comes first.
 
@@ -53,15 +55,16 @@ class Supervisor(wiring.Component):
         Cycles without ``progress`` that stop a program; 0 switches the watchdog off.
     masters_idle, datapath_ready : In(1)
     halt, datapath_reset : Out(1)
+        From registers: they reach every master, every register.
     busy, done, failed : Out(1)
         State for the host.
     code, unit, descriptor : Out
-        The first error, valid while ``failed``.
+        The first error, only valid while ``failed``.
     succeeds, fails : Out(1)
         Pulses at the end of a program, for the interrupt.
     """
 
-    reset_cycles = 4
+    reset_cycles = 8
 
     start: In(1)
     soft_reset: In(1)
@@ -104,6 +107,8 @@ class Supervisor(wiring.Component):
         m.d.comb += [
             self.busy.eq((state != State.IDLE) | remembered),
             self.running.eq(state == State.RUN),
+        ]
+        m.d.sync += [
             self.halt.eq((state == State.HALT) | (state == State.RESET)),
             self.datapath_reset.eq(state == State.RESET),
         ]
@@ -123,21 +128,18 @@ class Supervisor(wiring.Component):
                         remembered.eq(0),
                         self.done.eq(0),
                         self.failed.eq(0),
-                        self.code.eq(0),
-                        self.unit.eq(0),
-                        self.descriptor.eq(0),
                         state.eq(State.RUN),
                     ]
 
             with m.Case(State.RUN):
+                # Without an enable, which would wait for `error`.
+                m.d.sync += [
+                    self.code.eq(code),
+                    self.unit.eq(unit),
+                    self.descriptor.eq(descriptor),
+                ]
                 with m.If(error):
-                    m.d.sync += [
-                        by_error.eq(1),
-                        self.code.eq(code),
-                        self.unit.eq(unit),
-                        self.descriptor.eq(descriptor),
-                        state.eq(State.HALT),
-                    ]
+                    m.d.sync += [by_error.eq(1), state.eq(State.HALT)]
                 with m.Elif(self.program_finished & ~self.soft_reset):
                     m.d.comb += self.succeeds.eq(1)
                     m.d.sync += [self.done.eq(1), state.eq(State.IDLE)]
@@ -161,9 +163,6 @@ class Supervisor(wiring.Component):
                 by_error.eq(0),
                 self.done.eq(0),
                 self.failed.eq(0),
-                self.code.eq(0),
-                self.unit.eq(0),
-                self.descriptor.eq(0),
                 ticks.eq(self.reset_cycles - 1),
                 state.eq(State.HALT),
             ]
@@ -184,21 +183,32 @@ class Supervisor(wiring.Component):
 
     def _first_error(self, m, starved):
         """Of several errors in one cycle, that of the lowest unit, then the program's own."""
+        # Everything as it was in one and the same cycle: whether an error is the newer descriptor's
+        # says nothing about the indices after a `done`.
+        seen, raised = Signal.like(self.unit_error), Signal(len(ErrorUnit))
+        seen_newer, program_error = Signal.like(self.unit_newer), Signal(8)
+        current, newer, program_index = Signal(32), Signal(32), Signal(32)
+        m.d.sync += [
+            seen.eq(self.unit_error),
+            raised.eq(Cat(code != ErrorCode.NONE for code in self.unit_error)),
+            seen_newer.eq(self.unit_newer),
+            program_error.eq(self.program_error),
+            current.eq(self.current),
+            newer.eq(self.newer),
+            program_index.eq(self.program_index),
+        ]
         code, unit, descriptor = Signal(8), Signal(8), Signal(32)
-        m.d.comb += descriptor.eq(self.current)
+        m.d.comb += descriptor.eq(current)
         with m.If(starved):
             m.d.comb += code.eq(ErrorCode.WATCHDOG)
-        with m.If(self.program_error != ErrorCode.NONE):
-            m.d.comb += [code.eq(self.program_error), descriptor.eq(self.program_index)]
+        with m.If(program_error != ErrorCode.NONE):
+            m.d.comb += [code.eq(program_error), descriptor.eq(program_index)]
         for source in reversed(ErrorUnit):
-            index = Mux(self.unit_newer[source], self.newer, self.current)
+            index = Mux(seen_newer[source], newer, current)
             if source == ErrorUnit.FETCH:
                 # Fetching runs ahead of what is in flight.
-                index = self.program_index
-            with m.If(self.unit_error[source] != ErrorCode.NONE):
-                m.d.comb += [
-                    code.eq(self.unit_error[source]),
-                    unit.eq(source),
-                    descriptor.eq(index),
-                ]
-        return code != ErrorCode.NONE, code, unit, descriptor
+                index = program_index
+            with m.If(raised[source]):
+                m.d.comb += [code.eq(seen[source]), unit.eq(source), descriptor.eq(index)]
+        error = raised.any() | (program_error != ErrorCode.NONE) | starved
+        return error, code, unit, descriptor

@@ -65,10 +65,11 @@ class BurstPort(wiring.Component):
         Returns
         -------
         :class:`BurstSplitter`, :class:`Signal`
-            The second is high while neither runs nor bursts may move: halted, or after an error.
+            The second, a register, is high while neither runs nor bursts may move: after an error,
+            and from the cycle after ``halt`` rose to the one after it fell.
         """
         stopped = Signal()
-        m.d.comb += stopped.eq(self.halt | (self.error != BusError.NONE))
+        m.d.sync += stopped.eq(self.halt | (self.error != BusError.NONE))
 
         m.submodules.splitter = splitter = BurstSplitter(
             address_bits=self._address_bits,
@@ -84,10 +85,16 @@ class BurstPort(wiring.Component):
         ]
         return splitter, stopped
 
-    def hold_first_error(self, m, *, refused, failed):
-        """Set ``error`` once: to what the splitter ``refused``, or when an answer ``failed``."""
-        with m.If(self.error == BusError.NONE):
-            with m.If(refused != BusError.NONE):
+    def hold_first_error(self, m, stopped, *, refused, failed):
+        """Set ``error`` once: to what the splitter ``refused``, or when an answer ``failed``.
+
+        ``stopped`` rises with it.
+        """
+        with m.If(refused != BusError.NONE):
+            m.d.sync += stopped.eq(1)
+            with m.If(self.error == BusError.NONE):
                 m.d.sync += self.error.eq(refused)
-            with m.Elif(failed):
+        with m.Elif(failed):
+            m.d.sync += stopped.eq(1)
+            with m.If(self.error == BusError.NONE):
                 m.d.sync += self.error.eq(BusError.BUS_RESPONSE)

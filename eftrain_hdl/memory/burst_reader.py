@@ -22,12 +22,12 @@ class BurstReader(BurstPort):
     requested only while there is room for all of it, and the bus never has to wait: readers that
     share a bus need this, or one whose data is not wanted yet would hold up the others.
 
-    *Latency*: ``arvalid`` rises three cycles after a run was accepted; landing costs a beat two
+    *Latency*: ``arvalid`` rises three cycles after a run was accepted; landing costs a beat three
     cycles. *Throughput*: one burst request a cycle, without a gap between runs, up to
     ``max_outstanding`` bursts in flight; one beat a cycle as long as ``max_outstanding`` × burst
-    length, and the landing beats less two longest bursts, cover the latency of the memory.
+    length, and the landing beats less a longest burst, cover the latency of the memory.
 
-    *Errors and halt*: while ``halt`` is high, or after an error, no burst is issued, no run is
+    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is issued, no run is
     accepted, and beats that still come are thrown away; beats that landed before an error still
     leave unless halted. A request already on the bus stays there, as AXI demands. Once ``idle`` is
     high the reader may be reset, which is the only way out: keep ``halt`` high until then, or beats
@@ -115,12 +115,18 @@ class BurstReader(BurstPort):
         landing = data.View(flight_layout, flight.r_data)
 
         landed = stream.Signature(self.o.payload.shape()).create(path=("landed",))
-        roomy, empty = self._land(m, landed, splitter.o)
-
         burst = splitter.o
+        taken = Signal()
+        roomy, empty = self._land(m, landed, burst, taken)
+
+        # There is room for another burst: a register, which sees what is taken just now.
+        may = Signal()
+        few = (flight.w_level < self._max_outstanding - level for level in range(2))
+        m.d.sync += may.eq(roomy & _with(taken, few))
         m.d.comb += [
-            burst.ready.eq((~bus.arvalid | bus.arready) & flight.w_rdy & roomy & ~stopped),
-            flight.w_en.eq(burst.valid & burst.ready),
+            burst.ready.eq((~bus.arvalid | bus.arready) & may & ~stopped),
+            taken.eq(burst.valid & burst.ready),
+            flight.w_en.eq(taken),
             flight.w_data.eq(Cat(burst.p.tag, burst.p.last)),
             bus.arid.eq(self._axi_id),
             bus.arsize.eq(exact_log2(self._data_bits // 8)),
@@ -129,7 +135,7 @@ class BurstReader(BurstPort):
         ]
         with m.If(bus.arready):
             m.d.sync += bus.arvalid.eq(0)
-        with m.If(burst.valid & burst.ready):
+        with m.If(taken):
             m.d.sync += [
                 bus.arvalid.eq(1),
                 bus.araddr.eq(burst.p.address),
@@ -149,16 +155,17 @@ class BurstReader(BurstPort):
         ]
 
         m.d.comb += self.idle.eq(~flight.r_rdy & (stopped | (~splitter.busy & empty)))
-        self.hold_first_error(m, refused=splitter.refused, failed=ours & failed)
+        self.hold_first_error(m, stopped, refused=splitter.refused, failed=ours & failed)
         return m
 
-    def _land(self, m, landed, burst):
+    def _land(self, m, landed, burst, taken):
         """Connect ``landed``, the beats from the bus, to ``o``; claim room for each ``burst``.
 
         Returns
         -------
         Value, Value
-            There is room for a burst of any length; no beat waits.
+            There is room for a burst of any length in the next cycle, whatever is ``taken`` in this
+            one; no beat waits.
         """
         if not self._landing_beats:
             wiring.connect(m, landed, wiring.flipped(self.o))
@@ -167,20 +174,38 @@ class BurstReader(BurstPort):
         m.submodules.buffer = buffer = fifo.SyncFIFOBuffered(
             width=len(landed.p.as_value()), depth=self._landing_beats
         )
+        # Block RAM takes a quarter of a cycle to show a word, so its words go through a register.
+        head = Signal(self.o.payload.shape(), reset_less=True)
+        present = Signal()
         m.d.comb += [
             buffer.w_data.eq(landed.p),
             buffer.w_en.eq(landed.valid),
-            landed.ready.eq(buffer.w_rdy),
-            self.o.p.eq(buffer.r_data),
-            self.o.valid.eq(buffer.r_rdy & ~self.halt),
-            buffer.r_en.eq(self.o.ready & ~self.halt),
+            # Its place has been claimed.
+            landed.ready.eq(1),
+            self.o.p.eq(head),
+            self.o.valid.eq(present & ~self.halt),
+            buffer.r_en.eq(~present | (self.o.ready & ~self.halt)),
         ]
-        # What a burst claims is subtracted a cycle late, off the critical path of the splitter, so
-        # there must be room for a second one. Space of a beat is free once the beat has left.
+        with m.If(buffer.r_en):
+            m.d.sync += [present.eq(buffer.r_rdy), head.eq(buffer.r_data)]
+        # What a burst claims is subtracted a cycle late, off the critical path of the splitter, and
+        # counts as a longest burst until then. Space of a beat is free the cycle after the beat has
+        # left.
+        left = Signal()
         free = Signal(range(self._landing_beats + 1), init=self._landing_beats)
+        unclaimed = Signal.like(free)
         claimed = Signal(range(self._max_burst_beats + 1))
+        m.d.comb += unclaimed.eq(free - claimed)
         m.d.sync += [
-            claimed.eq(Mux(burst.valid & burst.ready, burst.p.len + 1, 0)),
-            free.eq(free - claimed + (self.o.valid & self.o.ready)),
+            claimed.eq(Mux(taken, burst.p.len + 1, 0)),
+            left.eq(self.o.valid & self.o.ready),
+            free.eq(unclaimed + left),
         ]
-        return free >= 2 * self._max_burst_beats, ~buffer.r_rdy
+        enough = (unclaimed >= bursts * self._max_burst_beats for bursts in (1, 2))
+        return _with(taken, enough), ~(buffer.r_rdy | present)
+
+
+def _with(taken, conditions):
+    """Of two conditions, the second while ``taken``, which is later than both."""
+    without, with_it = conditions
+    return Mux(taken, with_it, without)

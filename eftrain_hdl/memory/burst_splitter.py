@@ -87,26 +87,40 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Stage 1: two runs wait with the address behind their last byte. That address has bits to
-        # spare, so that a run at the top of memory cannot wrap around into the window. Two entries
-        # keep run.ready free of any path from the bus at one run a cycle.
+        # Stage 1: two runs wait with the address behind their last byte and the longest first burst.
+        # That address has bits to spare, so that a run at the top of memory cannot wrap
+        # around into the window. Two entries keep run.ready free of any path from the bus at one
+        # run a cycle.
         run = self.run.p
         run_end = run.address + (run.beats << self._byte_bits)
+        run_longest = self._longest(run.address >> self._byte_bits)
         waiting_layout = data.StructLayout(
-            {"run": RunLayout(self._address_bits), "end": len(run_end)}
+            {
+                "run": RunLayout(self._address_bits),
+                "end": len(run_end),
+                "longest": range(self._max_burst_beats + 1),
+            }
         )
         m.submodules.runs = runs = fifo.SyncFIFO(width=waiting_layout.size, depth=2)
+        incoming = data.View(waiting_layout, runs.w_data)
         waiting = data.View(waiting_layout, runs.r_data)
         m.d.comb += [
-            runs.w_data.eq(Cat(run.as_value(), run_end)),
+            incoming.run.eq(run),
+            incoming.end.eq(run_end),
+            incoming.longest.eq(run_longest),
             runs.w_en.eq(self.run.valid),
             self.run.ready.eq(runs.w_rdy),
         ]
 
         # Stage 2: the run being cut. Its address counts beats, since it is known to be aligned.
+        # `longest`, what a burst may have here, and `last`, whether the run ends within, are
+        # registers, ahead of the bus's answer.
         present = Signal()
+        legal = Signal()
         beat_address = Signal(self._address_bits - self._byte_bits)
         left = Signal(16)
+        longest = Signal(range(self._max_burst_beats + 1))
+        last = Signal()
         tag = Signal(RunTag())
         refusal = Signal(2)
 
@@ -120,34 +134,53 @@ class BurstSplitter(wiring.Component):
         ):
             m.d.comb += refusal_next.eq(BusError.OUT_OF_WINDOW)
 
-        to_page_end = self._page_beats - (beat_address % self._page_beats)
-        longest = Signal(range(self._max_burst_beats + 1))
-        m.d.comb += longest.eq(
-            Mux(to_page_end < self._max_burst_beats, to_page_end, self._max_burst_beats)
+        # Behind a burst that ends with its page comes one that begins a page.
+        place = beat_address % self._page_beats
+        ends_page = place >= self._page_beats - self._max_burst_beats
+        next_longest = Signal.like(longest)
+        m.d.comb += next_longest.eq(
+            Mux(
+                ends_page,
+                self._max_burst_beats,
+                self._longest(beat_address + self._max_burst_beats),
+            )
         )
-        last = Signal()
+        next_left = Signal.like(left)
+        m.d.comb += next_left.eq(left - longest)
         beats = Mux(last, left, longest)
         m.d.comb += [
             self.o.p.address.eq(Cat(Const(0, self._byte_bits), beat_address)),
-            last.eq(left <= longest),
             self.o.p.last.eq(last),
             self.o.p.len.eq(beats - 1),
             self.o.p.tag.eq(tag),
-            self.o.valid.eq(present & (refusal == BusError.NONE)),
+            self.o.valid.eq(legal),
             self.refused.eq(Mux(present, refusal, BusError.NONE)),
             self.busy.eq(present | runs.r_rdy),
         ]
 
         taken = self.o.valid & self.o.ready
         with m.If(taken):
-            m.d.sync += [beat_address.eq(beat_address + longest), left.eq(left - longest)]
+            m.d.sync += [
+                beat_address.eq(beat_address + longest),
+                left.eq(next_left),
+                longest.eq(next_longest),
+                last.eq(next_left <= next_longest),
+            ]
         with m.If(~present | (taken & last)):
             m.d.comb += runs.r_en.eq(1)
             m.d.sync += [
                 present.eq(runs.r_rdy),
+                legal.eq(runs.r_rdy & (refusal_next == BusError.NONE)),
                 beat_address.eq(waiting.run.address >> self._byte_bits),
                 left.eq(waiting.run.beats),
+                longest.eq(waiting.longest),
+                last.eq(waiting.run.beats <= waiting.longest),
                 tag.eq(waiting.run.tag),
                 refusal.eq(refusal_next),
             ]
         return m
+
+    def _longest(self, beat_address):
+        """Beats that a burst may have at ``beat_address``."""
+        to_page_end = self._page_beats - (beat_address % self._page_beats)
+        return Mux(to_page_end < self._max_burst_beats, to_page_end, self._max_burst_beats)

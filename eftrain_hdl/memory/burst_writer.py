@@ -1,7 +1,7 @@
 """Writes a stream of beats to runs of memory over AXI4."""
 
 from amaranth.hdl import Const, Module, Mux, Signal
-from amaranth.lib import fifo, stream
+from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -20,15 +20,15 @@ class BurstWriter(BurstPort):
     that share a bus need this. Whole bus words are written, never parts. The ``tag`` of a run is
     ignored.
 
-    *Latency*: ``awvalid`` rises three cycles after a run was accepted, with stored beats four at
-    the earliest and two after the last beat of the burst was accepted; a beat is on the bus the
+    *Latency*: ``awvalid`` rises three cycles after a run was accepted, with stored beats five at
+    the earliest and three after the last beat of the burst was accepted; a beat is on the bus the
     cycle after it was accepted, or taken from the buffer. *Throughput*: one beat a cycle across
     burst and run boundaries as long as ``max_outstanding`` × burst length covers the time the
     memory takes to answer.
     *Backpressure*: ``i.ready`` is low until the burst that the beat belongs to has been requested;
     with stored beats, while the buffer is full.
 
-    *Errors and halt*: while ``halt`` is high, or after an error, no burst is requested, no run and
+    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is requested, no run and
     no beat is accepted. Bursts already requested are completed by themselves with all byte strobes
     off, so that memory does not change any more, and their responses are awaited. A beat that is on
     the bus already keeps its strobes, as AXI demands. Once ``idle`` is high the writer may be
@@ -164,7 +164,7 @@ class BurstWriter(BurstPort):
         m.d.sync += unanswered.eq(unanswered + requested - answered)
 
         m.d.comb += self.idle.eq((unanswered == 0) & (stopped | ~(splitter.busy | waiting)))
-        self.hold_first_error(m, refused=splitter.refused, failed=answered & bus.bresp[1])
+        self.hold_first_error(m, stopped, refused=splitter.refused, failed=answered & bus.bresp[1])
         return m
 
     def _store(self, m, cut, beats, stopped):
@@ -183,31 +183,48 @@ class BurstWriter(BurstPort):
             ]
             return cut, Const(0)
 
+        # That there is room is known a cycle late, hence two beats more.
         m.submodules.buffer = buffer = fifo.SyncFIFOBuffered(
-            width=self._data_bits, depth=self._stored_beats
+            width=self._data_bits, depth=self._stored_beats + 2
         )
+        room = Signal()
+        m.d.sync += room.eq(buffer.w_level < self._stored_beats)
         m.d.comb += [
             buffer.w_data.eq(self.i.payload),
-            buffer.w_en.eq(self.i.valid & ~stopped),
-            self.i.ready.eq(buffer.w_rdy & ~stopped),
+            buffer.w_en.eq(self.i.valid & self.i.ready),
+            self.i.ready.eq(room & ~stopped),
             beats.payload.eq(buffer.r_data),
             beats.valid.eq(buffer.r_rdy),
             buffer.r_en.eq(beats.ready),
         ]
-        # Two entries keep the comparison off the critical path of the splitter.
+        # Two entries keep the comparison off the critical path of the splitter. The burst that is
+        # next stands in a register, with the result of its comparison.
         m.submodules.held = held = fifo.SyncFIFO(width=len(cut.p.as_value()), depth=2)
+        following = data.View(cut.p.shape(), held.r_data)
         burst = stream.Signature(cut.p.shape()).create(path=("burst",))
-        unclaimed = Signal(range(self._stored_beats + 1))
-        complete = Signal()
+        present, accepted, taken = Signal(), Signal(), Signal()
+        unclaimed = Signal(range(self._stored_beats + 3))
+        claimed = burst.p.len + 1
+        spare = Signal.like(unclaimed)
         m.d.comb += [
             held.w_data.eq(cut.p),
             held.w_en.eq(cut.valid),
             cut.ready.eq(held.w_rdy),
-            complete.eq(unclaimed > burst.p.len),
-            burst.p.eq(held.r_data),
-            burst.valid.eq(held.r_rdy & complete),
-            held.r_en.eq(burst.ready & complete),
+            spare.eq(unclaimed - claimed),
+            accepted.eq(self.i.valid & self.i.ready),
+            taken.eq(burst.valid & burst.ready),
+            held.r_en.eq(~present | taken),
         ]
-        claimed = Mux(burst.valid & burst.ready, burst.p.len + 1, 0)
-        m.d.sync += unclaimed.eq(unclaimed + (self.i.valid & self.i.ready) - claimed)
-        return burst, held.r_rdy
+        m.d.sync += [
+            unclaimed.eq(unclaimed + accepted - Mux(taken, claimed, 0)),
+            burst.valid.eq(present & (unclaimed > burst.p.len)),
+        ]
+        with m.If(held.r_en):
+            # Both comparisons are made before it is known which one counts.
+            complete = Mux(taken, spare > following.len, unclaimed > following.len)
+            m.d.sync += [
+                present.eq(held.r_rdy),
+                burst.p.eq(following),
+                burst.valid.eq(held.r_rdy & complete),
+            ]
+        return burst, held.r_rdy | present

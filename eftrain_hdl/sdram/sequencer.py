@@ -104,8 +104,10 @@ class Sequencer(wiring.Component):
         # between the two the pins need a cycle in which nobody drives them.
         gap = Signal(range(BURST_WORDS))
         turnaround = Signal(range(BURST_WORDS + cycles.cas_latency + 1))
+        # They are zero: registers, for a column command decides on much in the same cycle.
+        gap_over, turned = Signal(init=1), Signal(init=1)
         column_now = Signal()
-        m.d.comb += column_now.eq(queued & (gap == 0) & (~queued_write | (turnaround == 0)))
+        m.d.comb += column_now.eq(queued & gap_over & (~queued_write | turned))
         reading_on = Signal()
         writing_on = Signal()
         m.d.comb += [
@@ -115,19 +117,22 @@ class Sequencer(wiring.Component):
         with m.If(gap != 0):
             m.d.sync += gap.eq(gap - 1)
         with m.If(gap == 1):
-            m.d.sync += [reading_on.eq(0), writing_on.eq(0)]
+            m.d.sync += [gap_over.eq(1), reading_on.eq(0), writing_on.eq(0)]
         with m.If(turnaround != 0):
             m.d.sync += turnaround.eq(turnaround - 1)
+        with m.If(turnaround == 1):
+            m.d.sync += turned.eq(1)
         with m.If(column_now):
             m.d.sync += [
                 queued.eq(0),
                 gap.eq(BURST_WORDS - 1),
+                gap_over.eq(0),
                 reading_on.eq(~queued_write),
                 writing_on.eq(queued_write),
                 self.masked.eq(queued_refused),
             ]
             with m.If(~queued_write):
-                m.d.sync += turnaround.eq(BURST_WORDS + cycles.cas_latency)
+                m.d.sync += [turnaround.eq(BURST_WORDS + cycles.cas_latency), turned.eq(0)]
 
         # Cycles until a bank may be precharged.
         locked = [Signal(4, name=f"locked{index}") for index in range(1 << _BANK_BITS)]
@@ -196,7 +201,7 @@ class Sequencer(wiring.Component):
                 with m.Elif(awake):
                     m.next = "PRECHARGE_ALL"
             with m.State("IDLE"):
-                idle = ~self.beat.valid & ~queued & (gap == 0)
+                idle = ~self.beat.valid & ~queued & gap_over
                 with m.If(must_refresh | (idle & (owed != 0))):
                     m.next = "DRAIN"
                 with m.Else():

@@ -1,6 +1,6 @@
 """AXI4 write side of the SDRAM controller."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,7 +37,8 @@ class WriteChannel(wiring.Component):
     beat : :py:`Out(stream.Signature(BeatRequest(...)))`
         Beats to be written.
     pressing : :py:`Out(1)`
-        A burst is complete, or half of the store is full: it pays to turn to writing.
+        A burst is complete, or half of the store is full: it pays to turn to writing. From a
+        register.
     next : :py:`In(1)`
         The next word is wanted; it shows on ``word`` and ``strobe`` a cycle later.
     word, strobe : :py:`Out(16)`, :py:`Out(2)`
@@ -89,8 +90,11 @@ class WriteChannel(wiring.Component):
             bus.wready.eq(index == 7),
             left_store.eq(self.next & (store.o_index == 0)),
         ]
+        # Its place is free a cycle later: the SDRAM's timing decides when a word leaves.
+        left = Signal()
         m.d.sync += [
-            used.eq(used + begun - left_store),
+            left.eq(left_store),
+            used.eq(used + begun - left),
             store.i.eq(
                 Cat(bus.wdata.word_select(index, 16), bus.wstrb.word_select(index, 2)),
             ),
@@ -105,23 +109,30 @@ class WriteChannel(wiring.Component):
         beat_came = Signal()
         burst_came = Signal()
         requested = Signal()
+        # Some are waiting: a register, for it decides on the next beat.
+        waiting = Signal()
         m.d.sync += [
+            waiting.eq(beat_came | Mux(requested, beats > 1, beats != 0)),
             beat_came.eq(step & (index == 7)),
             burst_came.eq(step & (index == 7) & bus.wlast),
             beats.eq(beats + beat_came - requested),
             bursts.eq(bursts + burst_came - (requested & cursor.beat.last)),
         ]
 
+        m.d.sync += self.pressing.eq((bursts != 0) | beats[_PRESSING_BEATS_LOG2:].any())
+
         layout = data.StructLayout({"id": self._id_bits, "response": AxiResponse})
         m.submodules.responses = responses = fifo.SyncFIFO(width=layout.size, depth=_RESPONSES)
         done = data.View(layout, responses.w_data)
         answer = data.View(layout, responses.r_data)
+        # A cycle late, in which one response may have come.
+        room = Signal()
+        m.d.sync += room.eq(responses.w_level < _RESPONSES - 1)
         m.d.comb += [
             self.beat.p.eq(cursor.beat),
-            self.beat.valid.eq(cursor.present & (beats != 0) & responses.w_rdy),
+            self.beat.valid.eq(cursor.present & waiting & room),
             requested.eq(self.beat.valid & self.beat.ready),
             cursor.next.eq(requested),
-            self.pressing.eq((bursts != 0) | beats[_PRESSING_BEATS_LOG2:].any()),
             done.id.eq(axi_id),
             done.response.eq(response),
             responses.w_en.eq(requested & cursor.beat.last),

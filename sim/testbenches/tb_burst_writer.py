@@ -429,7 +429,7 @@ async def stored_data_first(dut):
         while not dut.m_axi_awvalid.value:
             await RisingEdge(dut.clk)
             latency += 1
-        assert latency == 2
+        assert latency == 3
         await bench.until_idle()
         cycles = bench.monitor.beat_cycles
         assert cycles[-1] - cycles[0] + 1 == beats

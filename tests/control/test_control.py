@@ -92,7 +92,9 @@ def test_unit_errors(unit):
         bench.fetch_latency = 1_000_000
         code = ErrorCode.LABEL_OUT_OF_RANGE if unit == ErrorUnit.LOSS else ErrorCode.BUS_RESPONSE
         ctx.set(dut.unit_error[unit], code)
-        await ctx.tick()
+        # Into the supervisor, its state, and out of a register.
+        await ctx.tick().repeat(2)
+        assert not ctx.get(dut.halt)
         await ctx.tick()
         assert ctx.get(dut.halt)
         # Another error later changes nothing.
