@@ -158,32 +158,37 @@ class PortChain(wiring.Component):
             request_slot = Signal()
             with m.If(runs.i.valid & runs.i.ready):
                 m.d.sync += request_slot.eq(Mux(self.requests.valid, self.oldest, tile.slot))
+            # The end of a run is counted a cycle late, off the path through the consumer's ready.
+            # An error is judged by what closes in that cycle, too.
             began, ended = Signal(), Signal()
             ended_slot = Signal()
             is_open = Array(Signal(name=f"is_open{slot}") for slot in range(2))
-            older_open, newer_open = Signal(), Signal()
+            closes = Array(Signal(name=f"closes{slot}") for slot in range(2))
+            older, newer_slot = self.oldest, ~self.oldest
+            m.d.sync += ended.eq(master.o.valid & master.o.ready & master.o.p.last)
             m.d.comb += [
                 began.eq(runs.o.valid & runs.o.ready),
-                ended.eq(master.o.valid & master.o.ready & master.o.p.last),
-                older_open.eq(is_open[self.oldest]),
-                newer_open.eq(is_open[~self.oldest]),
                 # Runs come back in order.
-                ended_slot.eq(Mux(older_open, self.oldest, ~self.oldest)),
-                self.busy.eq(queued | (~runs.idle & (request_slot == self.oldest)) | older_open),
+                ended_slot.eq(Mux(is_open[older], older, newer_slot)),
+                self.busy.eq(queued | (~runs.idle & (request_slot == older)) | is_open[older]),
                 self.error_newer.eq(
-                    Mux(self.error == BusError.BUS_RESPONSE, ~older_open, newer_open)
+                    Mux(
+                        self.error == BusError.BUS_RESPONSE,
+                        ~is_open[older] | closes[older],
+                        is_open[newer_slot] & ~closes[newer_slot],
+                    )
                 ),
             ]
             for slot in range(2):
                 count = Signal(_OPEN_BITS, name=f"open_runs{slot}")
                 begins = began & (request_slot == slot)
                 ends = ended & (ended_slot == slot)
-                # What comes from the consumer of the beats is late, hence no operand.
+                m.d.comb += closes[slot].eq(ends & (count == 1))
                 with m.If(begins ^ ends):
                     m.d.sync += count.eq(count + Mux(begins, 1, -1))
                 with m.If(begins):
                     m.d.sync += is_open[slot].eq(1)
-                with m.Elif(ends & (count == 1)):
+                with m.Elif(closes[slot]):
                     m.d.sync += is_open[slot].eq(0)
         return m
 
