@@ -306,10 +306,12 @@ class Epilogue(wiring.Component):
             ]
 
         # Out.
-        with m.If(mode.unpool):
-            wiring.connect(m, router.windows, auxiliary)
-        with m.Else():
-            m.d.comb += auxiliary.ready.eq(issue & mode.adds)
+        # Without UNPOOL the router takes no windows.
+        m.d.comb += [
+            router.windows.payload.eq(auxiliary.payload),
+            router.windows.valid.eq(auxiliary.valid & mode.unpool),
+            auxiliary.ready.eq(router.windows.ready | (issue & mode.adds)),
+        ]
         wiring.connect(m, router.seconds, second_results.o)
         wiring.connect(m, o_buffer.i, router.o)
         wiring.connect(m, wiring.flipped(self.o), o_buffer.o)
