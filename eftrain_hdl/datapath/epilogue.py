@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..isa import MAX_STATISTICS_BLOCKS
-from .diagonal import AccumulatorBeat, DiagonalCollector
+from .diagonal import AccumulatorBeat, DiagonalCollector, VectorBeat
 from .elastic import DelayLine, LandingFifo, SkidBuffer, count_beats
 from .epilogue_lanes import NEGATIVE_ZERO, ONE, EpilogueLanes
 from .epilogue_mode import EpilogueMode
@@ -53,12 +53,13 @@ class Epilogue(wiring.Component):
     NaNs canonical in all modes.
 
     *Throughput*: a beat a cycle on the busiest of the streams. Parameters take a cycle a beat in
-    which no *acc* beat is taken; with STATISTICS or SUMS at least :attr:`Statistics.gap` cycles lie
+    which no vector goes on; with STATISTICS or SUMS at least :attr:`Statistics.gap` cycles lie
     between two blocks, and a tile waits for the records of the one before it. *Latency*:
     :attr:`latency` cycles from an *acc* beat to the first cycle of the *o* beat, if its operands
-    came a cycle before it; one more with POOL, with MOMENTUM and UNPOOL longer. *Backpressure*: any
-    stall on any stream. *side* and *auxiliary* are two beats ahead, also of the next descriptor;
-    with MOMENTUM *side* by the momentum of a few vectors more.
+    come with it; one more with POOL, with MOMENTUM and UNPOOL longer. *Backpressure*: any stall on
+    any stream. Of *acc*, *side* and *auxiliary* two beats are taken before they are needed, of the
+    last two also those of the next descriptor; with MOMENTUM *side* is ahead by the momentum of a
+    few vectors more.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ class Epilogue(wiring.Component):
     -------
     flags, opcode : In(24), In(8)
         Of the descriptor. These and the next three may change only while idle, and no later than
-        in the cycle before the first *acc* beat that they concern.
+        with the first *acc* beat that they concern.
     learning_rate, momentum, weight_decay : In(32)
         fp32.
     acc : In(stream.Signature(AccumulatorBeat(config)))
@@ -84,7 +85,7 @@ class Epilogue(wiring.Component):
         that wait for an *acc* beat; with STATISTICS or SUMS no part of a block. Rises a cycle late.
     """
 
-    latency = EpilogueLanes.latency + 2
+    latency = EpilogueLanes.latency + 3
 
     def __init__(self, config):
         self._config = config
@@ -133,7 +134,8 @@ class Epilogue(wiring.Component):
         # For each result in the pipeline, in which lanes POOL and UNPOOL look for the minimum.
         m.submodules.negatives = negatives = fifo.SyncFIFO(width=len(words), depth=depth)
 
-        # Between the readers and what goes on here, and between that and the writer.
+        # Between the drain and the readers and what goes on here, and between that and the writer.
+        m.submodules.acc_buffer = acc_buffer = SkidBuffer(VectorBeat(self._config))
         m.submodules.side_buffer = side_buffer = SkidBuffer(width)
         m.submodules.auxiliary_buffer = auxiliary_buffer = SkidBuffer(width)
         m.submodules.o_buffer = o_buffer = SkidBuffer(width)
@@ -145,8 +147,10 @@ class Epilogue(wiring.Component):
         # g' and its velocity. The first turn goes first: its side beat alternates with the
         # velocities that the second turn reads from a FIFO, so at full rate they never meet.
         wiring.connect(m, collector.i, wiring.flipped(self.acc))
-        x, x_valid = collector.o.p, collector.o.valid
+        wiring.connect(m, collector.o, acc_buffer.i)
         issue, returns = Signal(), Signal()
+        # The beat that waits for its operands.
+        x, x_valid = acc_buffer.o.p, acc_buffer.o.valid
         x_beat, last_beat = count_beats(m, beats, issue, "x_beat")
         x_last = x.block_end & last_beat
         pause, paused = Signal(range(Statistics.gap + 1)), Signal()
@@ -155,11 +159,11 @@ class Epilogue(wiring.Component):
         tile_start = x.block_start & (x.block == 0)
         room = results.room & (second_results.room | ~mode.keeps)
         m.d.comb += [
-            collector.o.ready.eq(issue),
+            acc_buffer.o.ready.eq(issue),
             issue.eq(
                 x_valid
                 & operands.complete
-                & (~mode.adds | auxiliary.valid)
+                & (mode.adds_nothing | auxiliary.valid)
                 & Mux(mode.with_momentum, again.room, room)
                 & ~paused
                 # The memories of the statistics are those of the tile that has records to write.
@@ -306,10 +310,12 @@ class Epilogue(wiring.Component):
             ]
 
         # Out.
-        with m.If(mode.unpool):
-            wiring.connect(m, router.windows, auxiliary)
-        with m.Else():
-            m.d.comb += auxiliary.ready.eq(issue & mode.adds)
+        # Without UNPOOL the router takes no windows.
+        m.d.comb += [
+            router.windows.payload.eq(auxiliary.payload),
+            router.windows.valid.eq(auxiliary.valid & mode.unpool),
+            auxiliary.ready.eq(router.windows.ready | (issue & mode.adds)),
+        ]
         wiring.connect(m, router.seconds, second_results.o)
         wiring.connect(m, o_buffer.i, router.o)
         wiring.connect(m, wiring.flipped(self.o), o_buffer.o)
@@ -340,6 +346,7 @@ class Epilogue(wiring.Component):
             Cat(
                 ~self.acc.valid,
                 collector.idle,
+                ~x_valid,
                 operands.idle,
                 sums_idle,
                 router.idle,

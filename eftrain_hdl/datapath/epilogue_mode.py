@@ -12,8 +12,7 @@ __all__ = ["EpilogueMode"]
 class EpilogueMode(wiring.Component):
     """Decodes opcode and flags once a descriptor, so that no beat has to wait for it.
 
-    *Latency*: one cycle. So the opcode and the flags must be there a cycle before the first beat
-    that they concern.
+    *Latency*: one cycle, which a beat spends in the buffer behind the diagonal collector.
 
     Members
     -------
@@ -21,6 +20,8 @@ class EpilogueMode(wiring.Component):
         Of the descriptor.
     relu, adds, pool, unpool, side_mask : Out(1)
         The flags RELU, ADD, POOL, UNPOOL and SIDE_MASK.
+    adds_nothing : Out(1)
+        No ADD. For control, as the data's multiplexers make ``adds`` slow.
     keeps : Out(1)
         POOL with KEEP.
     is_update, with_momentum : Out(1)
@@ -46,6 +47,7 @@ class EpilogueMode(wiring.Component):
     pool: Out(1)
     unpool: Out(1)
     side_mask: Out(1)
+    adds_nothing: Out(1, init=1)
     keeps: Out(1)
     is_update: Out(1)
     with_momentum: Out(1)
@@ -70,6 +72,7 @@ class EpilogueMode(wiring.Component):
         m.d.sync += [
             self.relu.eq(flags[Flag.RELU]),
             self.adds.eq(flags[Flag.ADD]),
+            self.adds_nothing.eq(~flags[Flag.ADD]),
             self.pool.eq(pool),
             self.unpool.eq(flags[Flag.UNPOOL]),
             self.side_mask.eq(side_mask),

@@ -1,6 +1,6 @@
 """The end of the epilogue: which result leaves when, and through which output."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -78,7 +78,7 @@ class ResultRouter(wiring.Component):
         m = Module()
 
         beats = self._config.vector_beats
-        o, results = wiring.flipped(self.o), self.results
+        results = self.results
         m.submodules.pooling = pooling = MaxPool(self._config)
         m.submodules.unpooling = unpooling = MaxUnpool(self._config)
         wiring.connect(m, unpooling.windows, wiring.flipped(self.windows))
@@ -106,25 +106,31 @@ class ResultRouter(wiring.Component):
             self.second.valid.eq(self.seconds.valid & self.keep),
             results.ready.eq(taken & ~record_due),
         ]
-        with m.If(self.keep):
-            m.d.comb += self.seconds.ready.eq(self.second.ready)
+        # Where a unit that is not asked for offers nothing, its ready may be anything: the fewer
+        # conditions on it, the better, for much depends on it.
+        m.d.comb += [
+            unpooling.o.ready.eq(self.o.ready),
+            pooling.o.ready.eq(self.o.ready),
+            self.seconds.ready.eq(Mux(self.keep, self.second.ready, is_velocity & self.o.ready)),
+            self.records.ready.eq(sends_record & self.o.ready),
+            self.record_end.eq(sends_record & self.o.ready & self.records.valid & self.record_last),
+        ]
+        with m.If(sends_record):
+            self._send(m, self.records)
+        with m.Elif(self.unpool):
+            self._send(m, unpooling.o)
+        with m.Elif(self.pool):
+            self._send(m, pooling.o)
+        with m.Elif(is_velocity):
+            self._send(m, self.seconds)
+        with m.Else():
+            m.d.comb += [self.o.payload.eq(results.p.data), self.o.valid.eq(offered)]
         with m.If(self.unpool):
             m.d.comb += taken.eq(unpooling.i.ready)
-            wiring.connect(m, o, unpooling.o)
         with m.Elif(self.pool):
             m.d.comb += taken.eq(pooling.i.ready)
-            wiring.connect(m, o, pooling.o)
-        with m.Elif(is_velocity):
-            wiring.connect(m, o, wiring.flipped(self.seconds))
         with m.Else():
-            m.d.comb += [
-                self.o.payload.eq(results.p.data),
-                self.o.valid.eq(offered),
-                taken.eq(self.o.ready),
-            ]
-        with m.If(sends_record):
-            wiring.connect(m, o, wiring.flipped(self.records))
-            m.d.comb += self.record_end.eq(self.o.valid & self.o.ready & self.record_last)
+            m.d.comb += taken.eq(self.o.ready & ~is_velocity)
 
         with m.If(results.valid & results.ready & results.p.ends_block):
             m.d.sync += record_due.eq(1)
@@ -137,3 +143,6 @@ class ResultRouter(wiring.Component):
         )
 
         return m
+
+    def _send(self, m, source):
+        m.d.comb += [self.o.payload.eq(source.payload), self.o.valid.eq(source.valid)]

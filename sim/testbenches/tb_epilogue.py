@@ -273,26 +273,29 @@ async def epilogue_latency(dut):
             continue
         await unit.run(unit.job(rng, opcode, flags, vectors=1))
         acc, side, o = unit.cycles_of("acc", "side", "o")
-        if U in flags:
-            # The sign of k0 is known once the vector has been taken; then the window is scanned.
-            assert o[0] == acc[0] + max(Epilogue.latency, 4 * unit.beats + 3), flags
-        elif P in flags:
-            assert o[: unit.beats] == [k + Epilogue.latency + 1 for k in acc[-unit.beats :]], flags
-        else:
-            assert o[: unit.beats] == [k + Epilogue.latency for k in acc], flags
-        # Operands are used with their acc beat, parameters and masks right before it. They come in
-        # through a buffer: a cycle before that at the latest, and at most two beats ahead.
+        # The first beat waits in a buffer of two for parameters and mask; then one goes on a cycle.
         parameters, operands = side_vectors(opcode, flags)
         before = (parameters + max(operands - 1, 0)) * unit.beats
-        if P not in flags and side:
-            used = [*range(acc[0] - before, acc[0]), *(acc if operands else [])]
+        first = acc[0] + 1 + before
+        gone = list(range(first, first + len(acc)))
+        assert acc[2:] == [k + 1 for k in gone[:-2]], flags
+        if U in flags:
+            # The sign of k0 is known once the vector has gone on; then the window is scanned.
+            assert o[0] == first + max(Epilogue.latency - 1, 4 * unit.beats + 3), flags
+        else:
+            latency = Epilogue.latency - 1 + (P in flags)
+            assert o[: unit.beats] == [k + latency for k in gone[-unit.beats :]], flags
+        # Operands go on with their beat, parameters and masks right before it. They come in through
+        # a buffer: a cycle before that at the latest, and at most two beats ahead.
+        if side:
+            used = [*range(acc[0] + 1, first), *(gone if operands else [])]
             assert len(side) == len(used) and side[0] == used[0] - 1, flags
             assert all(came < use for came, use in zip(side, used, strict=True)), flags
             assert all(came > use for came, use in zip(side[2:], used, strict=False)), flags
     await unit.run(unit.job(rng, WU, (W, V), vectors=1))
     acc, side, o = unit.cycles_of("acc", "side", "o")
     # Once through half of the lanes, then through all of them.
-    assert acc == [k + 1 for k in side[: unit.beats]]
+    assert acc == side[: unit.beats]
     assert Epilogue.latency < o[0] - acc[0] <= 2 * Epilogue.latency
     assert consecutive(o)
 
@@ -313,7 +316,8 @@ async def epilogue_a_beat_a_cycle(dut):
         elif {M, S} <= set(flags) or {W, V} <= set(flags):
             assert consecutive(side), flags
         else:
-            assert consecutive(acc), flags
+            # Behind the first two beats, which wait for the parameters.
+            assert consecutive(acc[2:]), flags
     # The two results of each weight share one output.
     await unit.run(unit.job(rng, WU, (W, V), vectors=vectors))
     acc, o = unit.cycles_of("acc", "o")
@@ -338,12 +342,14 @@ async def epilogue_blocks(dut):
             await unit.run(unit.job(rng, opcode, flags, blocks))
             (acc,) = unit.cycles_of("acc")
             length = len(acc) // len(blocks)
-            expected = [
-                acc[0] + block * (length + gap) + k
+            first = acc[0] + 1 + parameters * unit.beats
+            gone = [
+                first + block * (length + gap) + k
                 for block in range(len(blocks))
                 for k in range(length)
             ]
-            assert acc == expected, (flags, size)
+            # A beat is taken when the one two places ahead has gone on.
+            assert acc[2:] == [k + 1 for k in gone[:-2]], (flags, size)
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
@@ -361,8 +367,8 @@ async def epilogue_records(dut):
             waits = o[first + length] - o[first + length - 1]
             assert waits <= 2 * Statistics.gap + 12, (opcode, waits)
             assert consecutive(o[first + length : first + length + record]), opcode
-        assert acc[3 * length] <= o[3 * (length + record) - 1] + 1 + 4 * unit.beats
-        assert acc[length] <= acc[length - 1] + 1 + max(Statistics.gap, 4 * unit.beats)
+        assert acc[3 * length + 2] <= o[3 * (length + record) - 1] + 2 + 4 * unit.beats
+        assert acc[length + 2] <= acc[length + 1] + 1 + max(Statistics.gap, 4 * unit.beats)
 
 
 @cocotb.test(timeout_time=4, timeout_unit="ms")
