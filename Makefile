@@ -39,7 +39,7 @@ lint: $(VENV)/.dev ## Check style and likely mistakes
 verilog: $(VENV)/.demo ## Write the gateware as Verilog to build/verilog/
 	$(BIN)/python -m eftrain_hdl.verilog $(ARGS)
 
-bitstream: $(VENV)/.boards ## Build a bitstream: make bitstream BOARD=ulx3s (or zcu102, pynq-z1)
+bitstream: $(VENV)/.boards ## Build a bitstream: BOARD=ulx3s, zcu102, pynq-z1 or an ECP5-85F board of amaranth-boards
 	@$(BIN)/eftrain bitstream $(BOARD) $(ARGS)
 
 vivado-project: $(VENV)/.boards ## Write the Vivado project of a Zynq board: make vivado-project BOARD=zcu102

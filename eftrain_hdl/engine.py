@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .activity import Activity
@@ -34,6 +34,8 @@ from .memory.burst_writer import BurstWriter
 from .memory.read_arbiter import ReadArbiter
 from .memory.write_arbiter import WriteArbiter
 from .port_chain import STEPS_AHEAD, PortChain
+from .settling import Settling
+from .stream_glue import fork, select, slow_stream, take_words
 
 __all__ = ["Engine"]
 
@@ -88,9 +90,6 @@ LANDING_BEATS = 512
 STORED_BEATS = 128
 """Beats that a writer can hold: two longest bursts."""
 
-SETTLED_CYCLES = 3
-"""So long nothing may be left of a descriptor before it counts as done."""
-
 VECTOR_NUMBERS = (
     "flags", "images", "classes", "out_blocks", "scale", "unbias", "epsilon",
     "statistics_momentum", "learning_rate", "momentum", "weight_decay",
@@ -105,7 +104,7 @@ class Engine(wiring.Component):
     accumulators may work on the newer of the two as far as its data may be read already; drain,
     epilogue and writers work on the older one only.
 
-    *Latency*: ``done`` comes ``SETTLED_CYCLES`` + 1 cycles after the first cycle in which nothing
+    *Latency*: ``done`` comes ``Settling.cycles`` + 1 cycles after the first cycle in which nothing
     of the descriptor is left. The tile walker hands out a step every other cycle at most, and
     starts 3 cycles after ``start``, or after its last step of the descriptor before. Events are a
     cycle late.
@@ -247,13 +246,13 @@ class Engine(wiring.Component):
         streamed, side = chains["stream"].o, chains["side"].o
         stream_in = self._connect_operands(m, chains, kernel)
         logits, labels = (
-            self._slow_stream(m, name, getattr(vector, name)) for name in ("logits", "side")
+            slow_stream(m, f"vector_{name}", getattr(vector, name)) for name in ("logits", "side")
         )
-        _fork(m, vector_runs, streamed, (logits, "data"), (stream_in, None))
-        _fork(m, vector_runs, side, (labels, "data"), (epilogue.side, "data"))
-        _take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
+        fork(m, vector_runs, streamed, (logits, "data"), (stream_in, None))
+        fork(m, vector_runs, side, (labels, "data"), (epilogue.side, "data"))
+        take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
         connect(m, kernel.o, epilogue.acc)
-        _select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
+        select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
         connect(m, epilogue.second, chains["second"].i)
         m.d.comb += [
             kernel.descriptors.eq(descriptors),
@@ -269,31 +268,18 @@ class Engine(wiring.Component):
         with m.If(kernel.final):
             m.d.sync += drained.eq(1)
         sequenced = ~(kernel.steps.valid & (kernel.steps.payload.slot == self.oldest))
-        # Every flag is sampled in the same cycle, so the samples show what the flags showed: an item
-        # that moves from one unit to the next is in the one, in the other, or on its way between
-        # two of them, where it is for a cycle (two, where a flag comes from a register). Hence the
-        # samples must be quiet for longer than that, one after the other.
         busy = {
             "vector": Mux(vector_runs, maps_busy | vector.busy, ~(drained & sequenced)),
             "epilogue": ~vector_runs & ~epilogue.idle,
             # Readers count too: what the last taps skip may be fetched later than the last result
             # leaves, and must be requested with this descriptor's addresses.
             **{name: chain.busy for name, chain in chains.items()},
-            # Of whatever descriptor: the error of the newer one is reported before the end of the
-            # older one, or after it, but never lost.
+            # Of whatever descriptor: an error keeps the older one from being done, unless it comes
+            # in the last cycles, when it is reported as the newer one's.
             "failed": self.unit_error.as_value().any(),
         }
-        samples = Signal(len(busy))
-        quiet = Signal()
-        settled = Signal(SETTLED_CYCLES - 1)
-        m.d.comb += quiet.eq(samples == 0)
-        m.d.sync += [
-            samples.eq(Cat(busy.values())),
-            settled.eq(Mux(self.done, 0, Cat(quiet, settled))),
-            # What was sampled up to this cycle belongs to the descriptor that is done, but two
-            # samples are not enough to end the next one.
-            self.done.eq(quiet & settled.all() & ~self.done),
-        ]
+        m.submodules.settling = settling = Settling(len(busy))
+        m.d.comb += [settling.busy.eq(Cat(busy.values())), self.done.eq(settling.done)]
         m.d.comb += self.result_written.eq(self.done & (oldest.opcode == Opcode.LOSS))
         with m.If(self.done):
             m.d.sync += [drained.eq(0), vector_runs.eq(0)]
@@ -354,24 +340,9 @@ class Engine(wiring.Component):
             return loss_map.busy
         m.submodules.norm_map = norm_map = NormMap(self.config)
         m.d.comb += [norm_map.start.eq(vector.start_norm), norm_map.descriptor.eq(oldest)]
-        _select(m, norm_map.busy, norm_map.side, loss_map.labels, side)
-        _select(m, norm_map.busy, norm_map.output, loss_map.output, output)
+        select(m, norm_map.busy, norm_map.side, loss_map.labels, side)
+        select(m, norm_map.busy, norm_map.output, loss_map.output, output)
         return loss_map.busy | norm_map.busy
-
-    def _slow_stream(self, m, name, sink):
-        """A stream of words to the vector unit, which takes several cycles for each: through one
-        register, so that neither side waits for the other's decisions."""
-        words = stream.Signature(self.config.data_bits).create(path=(name,))
-        m.submodules[f"vector_{name}"] = queue = SyncFIFO(width=self.config.data_bits, depth=1)
-        m.d.comb += [
-            queue.w_data.eq(words.payload),
-            queue.w_en.eq(words.valid),
-            words.ready.eq(queue.w_rdy),
-            sink.payload.eq(queue.r_data),
-            sink.valid.eq(queue.r_rdy),
-            queue.r_en.eq(sink.ready),
-        ]
-        return words
 
     def _connect_operands(self, m, chains, kernel):
         """From the readers to the kernel; returns where the stream enters."""
@@ -382,7 +353,7 @@ class Engine(wiring.Component):
         m.submodules.stationary_prologue = stationary_prologue = Prologue(self.config, paired=False)
         connect(m, chains["stationary"].o, stationary_prologue.i)
         connect(m, stationary_prologue.o, kernel.stationary)
-        _take_words(m, chains["companion"].o, stream_prologue.companion)
+        take_words(m, chains["companion"].o, stream_prologue.companion)
         connect(m, stream_prologue.o, kernel.streamed)
         connect(m, stream_prologue.tee, chains["second"].tee)
         return stream_prologue.i
@@ -510,33 +481,3 @@ class Engine(wiring.Component):
             port = getattr(self, bus)
             beat = port.wvalid & port.wready if bus == "write" else port.rvalid & port.rready
             m.d.sync += getattr(self, f"beat_{bus}").eq(beat)
-
-
-def _select(m, condition, one, other, sink):
-    """Connect stream ``one`` to ``sink`` while ``condition``, else ``other``."""
-    m.d.comb += [
-        sink.payload.eq(Mux(condition, one.payload, other.payload)),
-        sink.valid.eq(Mux(condition, one.valid, other.valid)),
-        one.ready.eq(sink.ready & condition),
-        other.ready.eq(sink.ready & ~condition),
-    ]
-
-
-def _take_words(m, beats, consumer):
-    """Connect a stream of beats to one of their words."""
-    m.d.comb += [
-        consumer.payload.eq(beats.p.data),
-        consumer.valid.eq(beats.valid),
-        beats.ready.eq(consumer.ready),
-    ]
-
-
-def _fork(m, condition, source, one, other):
-    """Connect ``source`` to ``one`` while ``condition``, else to ``other``: each a stream, and the
-    field of the payload that it takes (None: all)."""
-    for (sink, field), chosen in ((one, condition), (other, ~condition)):
-        m.d.comb += [
-            sink.payload.eq(source.payload[field] if field else source.payload),
-            sink.valid.eq(source.valid & chosen),
-        ]
-    m.d.comb += source.ready.eq(Mux(condition, one[0].ready, other[0].ready))

@@ -1,8 +1,7 @@
 """Bitstreams for ECP5 boards: Amaranth, yosys, nextpnr and ecppack, all from PyPI.
 
 A board needs an LFE5U-85F (or UM, UM5G), and in its amaranth-boards platform the resources
-``sdram``, ``uart`` and a default clock. :data:`PLATFORMS` names the platform of each board in
-:mod:`eftrain.boards`; a new board is an entry there and one here.
+``sdram``, ``uart`` and a default clock; :mod:`.ecp5_boards` finds the platform.
 
 A build leaves in its folder::
 
@@ -14,7 +13,6 @@ The same sources, seed and tool versions give the same bitstream.
 """
 
 import hashlib
-import importlib
 import json
 import os
 import shutil
@@ -26,12 +24,10 @@ from eftrain.errors import UserError
 from eftrain_hdl.config import SystemConfig
 
 from . import BitstreamError, ecp5_report, ecp5_tools, print_step
+from .ecp5_boards import platform_of
 from .ecp5_fit import check_counts, check_fits
 
-__all__ = ["PLATFORMS", "build", "implement", "platform_of"]
-
-PLATFORMS = {"ulx3s": ("platforms.ulx3s", "Ulx3sPlatform")}
-"""Board: module and class of its platform."""
+__all__ = ["build", "implement", "platform_of"]
 
 BITSTREAM = "eftrain.bit"
 TOP = "top"
@@ -149,18 +145,6 @@ def implement(top, platform, work, *, part, clock_hz, seed=1, on_step=print_step
     for log in work.glob("*.log"):
         log.rename(work / "log" / log.name)
     return timing, utilisation
-
-
-def platform_of(name):
-    """A fresh platform of a board, or of a class in amaranth-boards that has all the parts.
-
-    Parameters
-    ----------
-    name : str
-        Key of :data:`PLATFORMS`.
-    """
-    module, attribute = PLATFORMS[name]
-    return getattr(importlib.import_module(module), attribute)()
 
 
 def _write_design(top, platform, work):

@@ -25,7 +25,7 @@ class Accumulator(wiring.Component):
     Members
     -------
     valid, bank, address : In
-        Where the sums of the *next* cycle go.
+        Where the sums of the cycle after next go.
     sums : In(32*T)
     drain_bank, drain_address : In, drain_read : In(1)
         Fetch an entry into ``drain_data``, where it stays until the next ``drain_read``; clears it.
@@ -34,10 +34,10 @@ class Accumulator(wiring.Component):
         The clearing after reset is over.
     """
 
-    hazard = FloatAdd.latency + 1
+    hazard = FloatAdd.latency + 2
     """Two vectors of one address must be issued more than this many cycles apart."""
 
-    latency = FloatAdd.latency + 2
+    latency = FloatAdd.latency + 3
     """Cycles from ``valid`` until the sum can be drained."""
 
     def __init__(self, config):
@@ -69,8 +69,8 @@ class Accumulator(wiring.Component):
         with m.If(~self.ready):
             m.d.sync += clearing.eq(clearing + 1)
 
-        # The place of each sum travels beside the adder.
-        stages = FloatAdd.latency + 1
+        # The place of each sum travels beside the memories and the adder.
+        stages = FloatAdd.latency + 2
         place = Cat(self.valid, self.bank, self.address)
         for stage in range(stages):
             held = Signal(len(place), name=f"place{stage}")
@@ -116,8 +116,9 @@ class Accumulator(wiring.Component):
                 ]
             outputs.append(read.data)
         banks = Array(outputs)
+        # A register of its own: memories answer late in a cycle.
         old = Signal(width)
-        m.d.comb += old.eq(banks[reading_bank])
+        m.d.sync += old.eq(banks[reading_bank])
         drained_bank = Signal()
         with m.If(self.drain_read):
             m.d.sync += drained_bank.eq(self.drain_bank)

@@ -137,8 +137,8 @@ class Kernel(wiring.Component):
             accumulator.sums.eq(array.o),
         ]
         bank = Signal()
-        # Accumulator places go in one cycle ahead of the sums.
-        pipeline = stream_buffer.latency + array.latency - 1
+        # Accumulator places go in two cycles ahead of the sums.
+        pipeline = stream_buffer.latency + array.latency - 2
         place = Cat(issuer.valid, bank, issuer.address)
         for stage in range(pipeline):
             held = Signal(len(place), name=f"place{stage}")

@@ -27,12 +27,12 @@ class BurstReader(BurstPort):
     ``max_outstanding`` bursts in flight; one beat a cycle as long as ``max_outstanding`` × burst
     length, and the landing beats less a longest burst, cover the latency of the memory.
 
-    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is issued, no run is
-    accepted, and beats that still come are thrown away; beats that landed before an error still
-    leave unless halted. A request already on the bus stays there, as AXI demands. Once ``idle`` is
-    high the reader may be reset, which is the only way out: keep ``halt`` high until then, or beats
-    of a halted run would be missing. ``o.valid`` may fall without a transfer when the reader stops,
-    and at no other time.
+    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is issued, no
+    run is accepted, and beats that still come are thrown away; beats that landed before an error
+    still leave unless halted. A request already on the bus stays there, as AXI demands. Once
+    ``idle`` is high the reader may be reset, which is the only way out: keep ``halt`` high until
+    then, or beats of a halted run would be missing. ``o.valid`` may fall without a transfer when
+    the reader stops, and at no other time.
 
     Parameters
     ----------

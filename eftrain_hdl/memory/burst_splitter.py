@@ -87,8 +87,8 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Stage 1: two runs wait with the address behind their last byte and the longest first burst.
-        # That address has bits to spare, so that a run at the top of memory cannot wrap
+        # Stage 1: two runs wait, with the address behind their last byte and the longest first
+        # burst. That address has bits to spare, so that a run at the top of memory cannot wrap
         # around into the window. Two entries keep run.ready free of any path from the bus at one
         # run a cycle.
         run = self.run.p

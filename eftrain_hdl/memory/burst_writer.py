@@ -28,12 +28,12 @@ class BurstWriter(BurstPort):
     *Backpressure*: ``i.ready`` is low until the burst that the beat belongs to has been requested;
     with stored beats, while the buffer is full.
 
-    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is requested, no run and
-    no beat is accepted. Bursts already requested are completed by themselves with all byte strobes
-    off, so that memory does not change any more, and their responses are awaited. A beat that is on
-    the bus already keeps its strobes, as AXI demands. Once ``idle`` is high the writer may be
-    reset, which is the only way out: keep ``halt`` high until then, or the rest of a run would be
-    lost.
+    *Errors and halt*: from the cycle after ``halt`` rose, or after an error, no burst is requested,
+    no run and no beat is accepted. Bursts already requested are completed by themselves with all
+    byte strobes off, so that memory does not change any more, and their responses are awaited. A
+    beat that is on the bus already keeps its strobes, as AXI demands. Once ``idle`` is high the
+    writer may be reset, which is the only way out: keep ``halt`` high until then, or the rest of a
+    run would be lost.
 
     Parameters
     ----------

@@ -558,14 +558,15 @@ class Sums:
 
     def __init__(self, dut):
         self._dut = dut
-        self._next = np.zeros(T, np.uint32)
+        self._coming = deque([np.zeros(T, np.uint32)] * 2)
 
     async def cycle(self, *, add=None, drain=None):
         """``add``: (bank, address, sums); ``drain``: (bank, address). Returns ``drain_data``."""
         dut = self._dut
-        # Sums come one cycle after their place.
-        dut.sums_sums.value = pack(self._next)
-        bank, address, self._next = add or (0, 0, np.full(T, 0x42F60000, np.uint32))
+        # Sums come two cycles after their place.
+        dut.sums_sums.value = pack(self._coming.popleft())
+        bank, address, value = add or (0, 0, np.full(T, 0x42F60000, np.uint32))
+        self._coming.append(value)
         dut.sums_valid.value = add is not None
         dut.sums_bank.value, dut.sums_address.value = bank, int(address)
         bank, address = drain or (0, 0)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .boards import Family, find
+from .boards import BOARDS, OTHER_ECP5, Family, find
 from .errors import UserError
 
 __all__ = ["MIN_CLOCK_MHZ", "choose", "run"]
@@ -20,7 +20,8 @@ def run(
     Parameters
     ----------
     board : str
-        Name in :data:`eftrain.boards.BOARDS`.
+        Name in :data:`eftrain.boards.BOARDS`, or that of an ECP5 board in amaranth-boards: its
+        module or its class.
     array, format : str, optional
         The core; a part that is not given is that of the board's first preset that has the other.
     batch_norm : bool, optional
@@ -67,7 +68,12 @@ def run(
 
 def choose(board, *, array=None, format=None, batch_norm=None, clock=None, output=None):
     """Board, core, clock in Hz and folder for a command line; see :func:`run`."""
-    board = find(board)
+    if board in BOARDS:
+        board = find(board)
+    else:
+        from platforms.ecp5_boards import board_of
+
+        board = board_of(board)
     config = board.core(array, format, batch_norm)
     if clock is not None and not MIN_CLOCK_MHZ <= clock <= MAX_CLOCK_MHZ:
         raise UserError(
@@ -76,7 +82,7 @@ def choose(board, *, array=None, format=None, batch_norm=None, clock=None, outpu
         )
     clock_hz = board.clock_hz if clock is None else round(clock * 1e6)
     if output is None:
-        output = Path("build") / board.name
+        output = Path("build") / board.name.removeprefix(OTHER_ECP5)
         if (config.array, config.format) != board.presets[0]:
             output /= f"{config.array}-{config.format}"
     return board, config, clock_hz, Path(output)

@@ -4,14 +4,17 @@ Everything about a board that both the host and the gateware's build must know. 
 and vendor scripts are in ``platforms/``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from eftrain_hdl.config import CoreConfig
 
 from .errors import UserError
 
-__all__ = ["BOARDS", "Board", "Capacity", "Family", "find"]
+__all__ = ["BOARDS", "OTHER_ECP5", "Board", "Capacity", "Family", "find", "other_ecp5"]
+
+OTHER_ECP5 = "ecp5:"
+"""Names of boards that are not listed here begin with it: see :func:`other_ecp5`."""
 
 
 class Family(Enum):
@@ -49,7 +52,7 @@ class Board:
     Attributes
     ----------
     name, title : str
-        On the command line, and in print.
+        On the command line and in files, and in print.
     part : str
         As the vendor's tools call it.
     family : Family
@@ -152,8 +155,25 @@ BOARDS = {board.name: board for board in _BOARDS}
 """Name to :class:`Board`."""
 
 
+def other_ecp5(name, part="LFE5U-85F"):
+    """A board that is not listed here and has what the ULX3S has: part, SDRAM and serial line.
+
+    The gateware's build knows which boards do; to the host they are all alike.
+
+    Parameters
+    ----------
+    name : str
+        In amaranth-boards.
+    part : str
+        With speed grade and package, where they are known.
+    """
+    return replace(BOARDS["ulx3s"], name=f"{OTHER_ECP5}{name}", title=name, part=part)
+
+
 def find(name):
     """The board of this name; ``UserError`` that lists the known ones if there is none."""
+    if name.startswith(OTHER_ECP5):
+        return other_ecp5(name.removeprefix(OTHER_ECP5))
     if name not in BOARDS:
         raise UserError(f"Board {name!r} is unknown; choose one of {', '.join(BOARDS)}.")
     return BOARDS[name]

@@ -7,7 +7,13 @@ import typer
 
 
 def command(
-    board: Annotated[str, typer.Argument(help="Board: ulx3s, zcu102 or pynq-z1.")],
+    board: Annotated[
+        str,
+        typer.Argument(
+            help="Board: ulx3s, zcu102, pynq-z1, or a module or class of amaranth-boards with an "
+            "ECP5-85F."
+        ),
+    ],
     array: Annotated[
         str | None, typer.Option(help="Array, ROWSxLANES; the board's own if it is not given.")
     ] = None,
