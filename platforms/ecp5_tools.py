@@ -41,7 +41,7 @@ _LINES = 8
 # such a read give the old word.
 _NO_COLLISIONS = (
     "select -set free *.accumulator/t:$memrd_v2 *_buffer/t:$memrd_v2 *.buffer/t:$memrd_v2",
-    "setparam -set COLLISION_X_MASK 1'1 @free r:CLK_ENABLE=1'1 %i",
+    "setparam -set COLLISION_X_MASK 1'1 @free r:CLK_ENABLE=1 %i",
 )
 
 

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections import Counter
 
 import pytest
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Value
 from ecp5_stub import CLOCK_HZ, StubSystem
 
 from eftrain import artefact, bitstream, boards
 from eftrain.errors import UserError
 from eftrain_hdl.config import CoreConfig
+from eftrain_hdl.datapath.ring_buffer import RingBuffer
 from platforms import BitstreamError, ecp5, ecp5_tools
 from platforms.ecp5_top import SystemTop
 
@@ -73,6 +77,20 @@ def test_same_seed_gives_the_same_bitstream(built, tmp_path):
         shutil.copy(folder / name, tmp_path)
     ecp5_tools.place_and_route(tmp_path, "top", ecp5.platform_of("ulx3s"), 1)
     assert (tmp_path / "top.config").read_bytes() == (folder / "top.config").read_bytes()
+
+
+def test_memories_without_collisions_need_no_logic_around_them(tmp_path):
+    """Of the selection in the yosys script, which says nothing if it selects nothing."""
+    design = Module()
+    design.submodules.stream_buffer = ring = RingBuffer(depth=512, width=32)
+    ports = [Value.cast(port) for _, _, port in ring.signature.flatten(ring)]
+    (tmp_path / "top.il").write_text(rtlil.convert(design, name="top", ports=ports))
+    ecp5_tools.synthesise(tmp_path, "top")
+    cells = json.loads((tmp_path / "top.json").read_text())["modules"]["top"]["cells"]
+    kinds = Counter(cell["type"] for cell in cells.values())
+    assert kinds["DP16KD"] == 1
+    # Places, levels and the output: no copy of what is written, and no comparison of addresses.
+    assert kinds["TRELLIS_FF"] < 32 + 4 * 10
 
 
 def test_failure_of_a_tool_shows_the_end_of_its_log(tmp_path):
