@@ -43,8 +43,10 @@ class Drain(wiring.Component):
         The bank to be drained next is complete.
     bank : Out(1)
         That bank.
+    turns : Out(1)
+        Pulse: the last vector of the bank is read; the other bank is the next to be drained.
     free : Out(1)
-        Pulse: the last vector of the bank is read. It is all zero one cycle later.
+        Pulse: the bank is all zero again, and its output needed no more.
     final : Out(1)
         Pulse: the last beat of the descriptor's last tile leaves through ``o``.
     address, read, sums
@@ -60,6 +62,7 @@ class Drain(wiring.Component):
                 "i": In(stream.Signature(tile_layout())),
                 "full": In(1),
                 "bank": Out(1),
+                "turns": Out(1),
                 "free": Out(1),
                 "final": Out(1),
                 "address": Out(ceil_log2(config.accumulator_depth)),
@@ -85,14 +88,14 @@ class Drain(wiring.Component):
             nest.load.eq(prepared & ~walks),
             nest.advance.eq(self.read),
             self.address.eq(nest.address.a0),
-            self.free.eq(self.read & nest.last[0]),
+            self.turns.eq(self.read & nest.last[0]),
         ]
         m.d.sync += prepared.eq(holds & ~nest.load)
         with m.If(takes):
             m.d.sync += holds.eq(1)
         with m.If(nest.load):
             m.d.sync += [holds.eq(0), walks.eq(1)]
-        with m.If(self.free):
+        with m.If(self.turns):
             m.d.sync += [walks.eq(0), self.bank.eq(~self.bank)]
         next_marks = self._take(m, takes, nest.setup)
         marks = Signal.like(next_marks)
@@ -107,7 +110,7 @@ class Drain(wiring.Component):
         last_beat = beat == config.vector_beats - 1
         sends = held & fifo.w_rdy
         place = Signal(layout)
-        final = Signal()
+        last, final = Signal(), Signal()
         whole = Signal(layout)
         m.d.comb += [
             self.read.eq(walks & self.full & (~held | (sends & last_beat))),
@@ -118,6 +121,7 @@ class Drain(wiring.Component):
             self.o.valid.eq(fifo.r_rdy),
             self.o.payload.eq(fifo.r_data[1:]),
             fifo.r_en.eq(self.o.ready),
+            self.free.eq(sends & last_beat & last),
             self.final.eq(fifo.r_data[0] & self.o.valid & self.o.ready),
         ]
         with m.If(sends):
@@ -132,6 +136,7 @@ class Drain(wiring.Component):
                 lane.eq(lane + 1),
                 block.eq(block + nest.last[1]),
                 held.eq(1),
+                last.eq(nest.last[0]),
                 final.eq(marks.final & nest.last[0]),
                 place.block_start.eq(nest.first[1]),
                 place.block_end.eq(nest.last[1]),

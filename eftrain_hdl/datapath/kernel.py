@@ -151,13 +151,13 @@ class Kernel(wiring.Component):
         connect(m, flipped(self.finished_steps), drain.i)
         connect(m, drain.o, flipped(self.o))
         # Banks take turns, so it is enough to count them: those that the drain owns, and those of
-        # them whose last sum has been written.
+        # them whose last sum has been written and that are not read to the end.
         owned, full = Signal(2), Signal(2)
         settled = Signal(pipeline + Accumulator.latency)
         m.d.sync += [
             settled.eq(Cat(issuer.commit, settled)),
             owned.eq(owned + issuer.commit - drain.free),
-            full.eq(full + settled[-1] - drain.free),
+            full.eq(full + settled[-1] - drain.turns),
         ]
         with m.If(issuer.commit):
             m.d.sync += bank.eq(~bank)
