@@ -154,7 +154,7 @@ class Array:
                     yield
                 self._bank = self.emptied.pop(0)
             fresh = step.place.last
-            self._sequencer = max(self._sequencer, handed + 2)
+            self._sequencer = max(self._sequencer, handed + 2) + machine.bounds
             self.now = max(self.now, handed)
             compute = self._update if work.is_update else self._pixels
             released = yield from compute(step, work)

@@ -55,7 +55,8 @@ class Machine:
     store : beats that a writer can hold.
     order : bursts of the write arbiter whose data has not left.
     load : from a landed beat to a vector in its buffer.
-    row, tap, emit : sweep sequencer, bounds of a kernel row, of a tap, and a record.
+    bounds, row, tap, emit : sweep sequencer, bounds of all taps of a step, then a kernel row, a tap,
+        and a record.
     sweep_queue : records between the sequencer and the array.
     hazard : cycles between two vectors of one accumulator address.
     settle : from the last vector of a tile to the first drained one.
@@ -71,11 +72,11 @@ class Machine:
         0: none).
     """
 
-    begin: int = 46
-    descriptor: int = 20
+    begin: int = 48
+    descriptor: int = 24
     end: int = 8
-    tile: int = 26
-    step: int = 1
+    tile: int = 27
+    step: int = 2
     queue: int = 4
     map: int = 2
     address: int = 7
@@ -86,20 +87,21 @@ class Machine:
     store: int = 128
     order: int = 8
     load: int = 3
-    row: int = 3
-    tap: int = 3
+    bounds: int = 8
+    row: int = 1
+    tap: int = 1
     emit: int = 1
     sweep_queue: int = 4
-    hazard: int = 6
-    settle: int = 15
+    hazard: int = 7
+    settle: int = 17
     drain_block: int = 0
-    epilogue: int = 10
+    epilogue: int = 13
     results: int = 16
     pause: int = 12
     record: int = 34
     stored: int = 2
     acknowledge: int = 4
-    vector: int = 114
+    vector: int = 120
     transpose: int = 0
 
     def group_cycles(self, config, real=None):
