@@ -55,8 +55,8 @@ class Machine:
     store : beats that a writer can hold.
     order : bursts of the write arbiter whose data has not left.
     load : from a landed beat to a vector in its buffer.
-    bounds, row, tap, emit : sweep sequencer, bounds of all taps of a step, then a kernel row, a tap,
-        and a record.
+    bounds, row, tap, emit : sweep sequencer, bounds of all taps of a step, then a kernel row, a
+        tap, and a record.
     sweep_queue : records between the sequencer and the array.
     hazard : cycles between two vectors of one accumulator address.
     settle : from the last vector of a tile to the first drained one.
