@@ -23,6 +23,7 @@ from .addressing.tile import tile_layout
 from .addressing.tile_walker import TileWalker
 from .control.control import REASONS
 from .control.descriptor import descriptor_layout
+from .datapath.elastic import SkidBuffer
 from .datapath.epilogue import Epilogue
 from .datapath.kernel import Kernel
 from .datapath.prologue import Prologue
@@ -35,7 +36,7 @@ from .memory.read_arbiter import ReadArbiter
 from .memory.write_arbiter import WriteArbiter
 from .port_chain import STEPS_AHEAD, PortChain
 from .settling import Settling
-from .stream_glue import fork, select, slow_stream, take_words
+from .stream_glue import fork, select, take_words
 
 __all__ = ["Engine"]
 
@@ -245,11 +246,12 @@ class Engine(wiring.Component):
         maps_busy = self._connect_vector_requests(m, chains, vector, loss_map, oldest)
         streamed, side = chains["stream"].o, chains["side"].o
         stream_in = self._connect_operands(m, chains, kernel)
-        logits, labels = (
-            slow_stream(m, f"vector_{name}", getattr(vector, name)) for name in ("logits", "side")
-        )
-        fork(m, vector_runs, streamed, (logits, "data"), (stream_in, None))
-        fork(m, vector_runs, side, (labels, "data"), (epilogue.side, "data"))
+        logits, labels = SkidBuffer(config.data_bits), SkidBuffer(config.data_bits)
+        for name, buffer in (("logits", logits), ("side", labels)):
+            m.submodules[f"vector_{name}_buffer"] = buffer
+            connect(m, buffer.o, getattr(vector, name))
+        fork(m, vector_runs, streamed, (logits.i, "data"), (stream_in, None))
+        fork(m, vector_runs, side, (labels.i, "data"), (epilogue.side, "data"))
         take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
         connect(m, kernel.o, epilogue.acc)
         select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)

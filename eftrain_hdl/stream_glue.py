@@ -1,10 +1,8 @@
 """Connections between streams, without or with little logic."""
 
 from amaranth.hdl import Mux
-from amaranth.lib import stream
-from amaranth.lib.fifo import SyncFIFO
 
-__all__ = ["fork", "select", "slow_stream", "take_words"]
+__all__ = ["fork", "select", "take_words"]
 
 
 def select(m, condition, one, other, sink):
@@ -35,19 +33,3 @@ def fork(m, condition, source, one, other):
             sink.valid.eq(source.valid & chosen),
         ]
     m.d.comb += source.ready.eq(Mux(condition, one[0].ready, other[0].ready))
-
-
-def slow_stream(m, name, sink):
-    """A stream to ``sink`` that moves every other cycle at most, through one register: neither
-    side waits for the other's decisions."""
-    words = stream.Signature(sink.payload.shape()).create(path=(name,))
-    m.submodules[f"{name}_register"] = queue = SyncFIFO(width=len(sink.payload), depth=1)
-    m.d.comb += [
-        queue.w_data.eq(words.payload),
-        queue.w_en.eq(words.valid),
-        words.ready.eq(queue.w_rdy),
-        sink.payload.eq(queue.r_data),
-        sink.valid.eq(queue.r_rdy),
-        queue.r_en.eq(sink.ready),
-    ]
-    return words

@@ -168,8 +168,7 @@ def _norm_cycles(flags, group):
         cycles = 2 * max(0, sums // 2 - step)
     # The last step of a segment waits until everything is written.
     cycles += sum((steps - 1) * step + group + VECTOR_STEP - 1 for steps in segments)
-    # Beats come at most every other cycle.
-    return cycles + read + read // BEAT_WORDS + written + 16
+    return cycles + read + written + 17
 
 
 def _account(nest, memory):

@@ -75,10 +75,10 @@ class Machine:
     begin: int = 48
     descriptor: int = 24
     end: int = 8
-    tile: int = 27
+    tile: int = 26
     step: int = 2
     queue: int = 4
-    map: int = 2
+    map: int = 4
     address: int = 7
     split: int = 2
     slices: int = 3
@@ -87,7 +87,7 @@ class Machine:
     store: int = 128
     order: int = 8
     load: int = 3
-    bounds: int = 8
+    bounds: int = 5
     row: int = 1
     tap: int = 1
     emit: int = 1
