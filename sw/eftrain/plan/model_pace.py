@@ -63,6 +63,9 @@ class Pace:
         """The step to look at after step number ``index`` of a steady pass."""
         index += 1
         inside, tile = index % self._tile_steps, index // self._tile_steps
+        if index <= self._machine.queue:
+            # Readers run ahead that far while the first tile still waits for its data.
+            return index
         if self._ends <= inside < self._tile_steps - self._ends:
             return index + self._tile_steps - self._ends - inside
         if inside == 0 and tile < self.steps // self._tile_steps:
