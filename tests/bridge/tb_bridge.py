@@ -72,7 +72,7 @@ async def random_faults(dut):
     bench = await Bench(dut).start()
     port = bench.port
     port.faults = Faults(bench.rng, 1 / 200)
-    port.repeat, port.lost, port.late, port.late_ns = 0.1, 0.03, 0.05, 40_000
+    port.repeat, port.lost, port.late, port.late_ns = 0.1, 0.03, 0.1, 40_000
 
     def run():
         device = bench.device()
