@@ -493,8 +493,8 @@ BUSY_LAYERS = (
     layer(WU, [Flag.BIAS], big=(4, 7), small=(4, 7), kernel=3, pad=1, out_blocks=2, in_blocks=2),
     # One tap, so that every sweep is a step.
     layer(FP, big=4, small=4, out_blocks=1, in_blocks=4),
-    # As short as the adder allows where all sweeps add to the same sums.
-    layer(FP, big=(1, 8), small=(1, 6), kernel=(1, 3), in_blocks=3),
+    # As short as accumulators and adder allow where all sweeps add to the same sums.
+    layer(FP, big=(1, 9), small=(1, 7), kernel=(1, 3), in_blocks=3),
     layer(PASS, big=(8, 6), small=(4, 6), kernel=(2, 1), stride=(2, 1), scale=0.5),
 )
 
@@ -625,7 +625,8 @@ async def latency_to_first_beat(dut):
     """From the last vector of a tile to its first beat: the latencies of the blocks in a row."""
     bench = Bench(dut)
     await bench.start()
-    vector_to_sum = STREAM_LATENCY + MacArray(CONFIG).latency - 1 + Accumulator.latency
+    # The place of a sum goes ahead of it by two cycles.
+    vector_to_sum = STREAM_LATENCY + MacArray(CONFIG).latency - 2 + Accumulator.latency
     # The full bank, the output of its memory, the FIFO of the drain.
     expected = vector_to_sum + 3
     found = []
