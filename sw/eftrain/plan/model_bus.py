@@ -55,17 +55,17 @@ class Chain:
         In the table ``CHAINS`` of the engine.
     machine : Machine
     memory : Memory
+    bundle : int
+        Beats of runs that are looked at as one burst, where the chain has its bus to itself: beats
+        follow each other just so.
     """
 
     RUNS_HELD = 3
     """Runs in the burst splitter."""
 
-    BUNDLE = 128
-    """Beats of runs that are looked at as one burst, where the chain has its bus to itself: beats
-    follow each other just so."""
-
-    def __init__(self, name, machine, memory):
+    def __init__(self, name, machine, memory, bundle):
         self.name, self._machine, self._memory = name, machine, memory
+        self._bundle = bundle
         self.queue = StepQueue(machine.queue)
         self._boxes, self._mapped, self._free = (), LONG_AGO, LONG_AGO
         self._runs = self._beats = 0
@@ -98,8 +98,8 @@ class Chain:
             self._mapped = max(self._mapped, self._free)
             self._together, self._longest = 1, BURST_BEATS
             if self._alone:
-                self._together = max(1, self.BUNDLE // box.beats)
-                self._longest = max(BURST_BEATS, self.BUNDLE)
+                self._together = max(1, self._bundle // box.beats)
+                self._longest = max(BURST_BEATS, self._bundle)
             self._runs, self._beats, self._data = box.runs, box.beats, box.data
             self._entry = self._mapped + self._machine.address - 1
             if not self._boxes:
@@ -151,8 +151,8 @@ class Reader(Chain):
         Beats that have left the buffer.
     """
 
-    def __init__(self, name, machine, memory):
-        super().__init__(name, machine, memory)
+    def __init__(self, name, machine, memory, bundle):
+        super().__init__(name, machine, memory, bundle)
         self.landed = deque()
         self.taken = Curve()
         self._claims = 0
@@ -200,8 +200,8 @@ class Writer(Chain):
         When the last burst was.
     """
 
-    def __init__(self, name, machine, memory):
-        super().__init__(name, machine, memory)
+    def __init__(self, name, machine, memory, bundle):
+        super().__init__(name, machine, memory, bundle)
         self.entered, self.sent = Curve(), Curve()
         self.opened = deque()
         self.answered = LONG_AGO
@@ -254,8 +254,8 @@ class Steered(Reader):
         The next burst is for the second bus.
     """
 
-    def __init__(self, name, machine, memory):
-        super().__init__(name, machine, memory)
+    def __init__(self, name, machine, memory, bundle):
+        super().__init__(name, machine, memory, bundle)
         self.alternate = False
 
     def _gate(self, step):

@@ -35,6 +35,9 @@ AHEAD = {
 OPERANDS = frozenset({"stationary", "stream", "companion"})
 """Chains that feed the array; the drain's take turns with it in pieces of its own."""
 
+BUNDLE = 128
+"""Beats that are looked at as one burst, where nothing else comes between them."""
+
 ALIKE, TOLERANCE = 3, 1e-3
 """Iterations that take the same time before further ones are left out; what counts as the same,
 as a share of it."""
@@ -180,8 +183,11 @@ class Core:
         self.config, self.memory, self.machine = config, memory, machine
         self._skips = skips
         self.skipped = 0.0
+        # No more than operand buffers take at once.
+        depth = min(config.stream_depth, config.stationary_depth)
+        bundle = min(BUNDLE, depth * config.vector_beats // 4)
         self._chains = chains = {
-            name: kind(name, machine, memory)
+            name: kind(name, machine, memory, bundle)
             for name, kind in (
                 ("stationary", Reader), ("auxiliary", Reader), ("companion", Steered),
                 ("stream", Reader), ("side", Reader), ("output", Writer), ("second", Writer),

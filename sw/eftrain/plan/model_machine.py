@@ -93,7 +93,7 @@ class Machine:
     emit: int = 1
     sweep_queue: int = 4
     hazard: int = 7
-    settle: int = 17
+    settle: int = 15
     drain_block: int = 0
     epilogue: int = 13
     results: int = 16
