@@ -108,9 +108,7 @@ class Drain:
             time = max(begin, self._free, fence + 1)
             work, read = step.work, time
             parts = block_parts(work)
-            for block in range(work.out_blocks):
-                if block and self._config.vector_beats == 1:
-                    time += machine.drain_block
+            for _ in range(work.out_blocks):
                 for part in parts:
                     if part.wait:
                         self._rest(part, time)

@@ -60,7 +60,6 @@ class Machine:
     sweep_queue : records between the sequencer and the array.
     hazard : cycles between two vectors of one accumulator address.
     settle : from the last vector of a tile to the first drained one.
-    drain_block : cycles of the drain between two blocks if a vector is a beat.
     epilogue : from a drained beat to the store of its writer.
     results : beats that the epilogue can hold behind its lanes.
     pause : between two blocks, while their sums are added to those of other tiles.
@@ -94,7 +93,6 @@ class Machine:
     sweep_queue: int = 4
     hazard: int = 7
     settle: int = 15
-    drain_block: int = 0
     epilogue: int = 13
     results: int = 16
     pause: int = 12
