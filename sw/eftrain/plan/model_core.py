@@ -203,7 +203,7 @@ class Core:
         finished = []
         self._array = Array(config, machine, StepQueue(machine.queue), rings[1], rings[0], finished)
         self._drain = Drain(
-            machine, config, StepQueue(machine.queue), finished, self._array.emptied,
+            machine, StepQueue(machine.queue), finished, self._array.emptied,
             *(chains[name] for name in ("side", "auxiliary", "output", "second")),
         )  # fmt: skip
         self._feeds = [

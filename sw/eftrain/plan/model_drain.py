@@ -67,7 +67,6 @@ class Drain:
     Parameters
     ----------
     machine : Machine
-    config : CoreConfig
     queue : StepQueue
         Steps that end a tile.
     finished : list
@@ -82,8 +81,8 @@ class Drain:
         ``(run, when)`` of passes whose last tile was drained.
     """
 
-    def __init__(self, machine, config, queue, finished, emptied, side, auxiliary, output, second):
-        self._machine, self._config = machine, config
+    def __init__(self, machine, queue, finished, emptied, side, auxiliary, output, second):
+        self._machine = machine
         self.queue, self._finished, self._emptied = queue, finished, emptied
         self._side, self._auxiliary = _Operand(side), _Operand(auxiliary)
         self._output, self._second = output, second
@@ -98,7 +97,6 @@ class Drain:
         return self.moves != before
 
     def _run(self):
-        machine = self._machine
         while True:
             while not self._finished:
                 yield
