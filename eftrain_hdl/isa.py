@@ -534,6 +534,12 @@ STALLS = {
 }
 """Registers that count why no vector entered the array. With ACTIVE they add up to CYCLES."""
 
+_EVENTS = (
+    _b("done", 0, "END reached."),
+    _b("error", 1, "Program stopped."),
+    _b("descriptor", 2, "A descriptor was completed, its writes included."),
+)
+
 REGISTERS = (
     _r("ID", 0x000, "ro", "Product: the letters EFTR."),
     _r(
@@ -625,14 +631,14 @@ REGISTERS = (
         0x060,
         "rw",
         "Which events raise the interrupt line.",
-        (_b("done", 0, "END reached."), _b("error", 1, "Program stopped.")),
+        _EVENTS,
     ),
     _r(
         "IRQ_STATUS",
         0x064,
         "w1c",
         "Events since they were last cleared.",
-        (_b("done", 0, "END reached."), _b("error", 1, "Program stopped.")),
+        _EVENTS,
     ),
     _r(
         "WATCHDOG",

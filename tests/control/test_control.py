@@ -10,7 +10,7 @@ from eftrain_hdl.isa import ErrorCode, ErrorUnit, Opcode
 
 SOFT_RESET = 2
 LOCK_WINDOW = 4
-DONE, ERROR = 1, 2
+DONE, ERROR, DESCRIPTOR = 1, 2, 4
 
 
 async def descriptors(host):
@@ -74,6 +74,28 @@ def test_interrupts():
         await bench.doorbell(host, length=0)
         assert await host.wait() == {"error"}
         assert ctx.get(dut.irq) and await host.read("IRQ_STATUS") == ERROR
+
+    bench.run(testbench)
+
+
+def test_an_interrupt_for_each_completed_descriptor():
+    bench = ControlBench((WORK, WORK, END), work_cycles=100)
+
+    async def testbench(ctx, host):
+        dut = bench.dut
+        await host.wait()
+        await host.write("IRQ_ENABLE", DESCRIPTOR)
+        await bench.doorbell(host)
+        for count in (1, 2):
+            while not ctx.get(dut.irq):
+                await ctx.tick()
+            # The event, then the interrupt line.
+            assert bench.cycle == bench.done_cycles[-1] + 2
+            assert len(bench.done_cycles) == count
+            await host.write("IRQ_STATUS", DESCRIPTOR)
+            assert not ctx.get(dut.irq)
+        assert await host.wait() == {"done"}
+        assert not ctx.get(dut.irq)
 
     bench.run(testbench)
 
@@ -185,7 +207,8 @@ def test_checker_error_after_good_work():
         assert await host.wait() == {"error"}
         assert await host.read("ERROR") == ErrorCode.OVERSIZED_DIMENSION
         assert await host.read("ERROR_DESCRIPTOR") == 1
-        assert await host.read("IRQ_STATUS") == ERROR
+        # The first descriptor was completed.
+        assert await host.read("IRQ_STATUS") == ERROR | DESCRIPTOR
 
     bench.run(testbench)
     assert len(bench.executed) == len(bench.done_cycles) == 1

@@ -7,6 +7,7 @@ from eftrain.profile.sampling import BEATS, CompletionDevice, SampledDevice, bre
 from eftrain.profile.trace import CLOCK_MHZ, trace
 from eftrain_hdl import isa
 
+DONE, DESCRIPTOR = 1, 4
 NAMES = {register.address: register.name for register in isa.REGISTERS}
 
 
@@ -54,12 +55,37 @@ def test_samples_are_taken_at_the_interval_until_the_program_ends():
     assert [sample.cycles for sample in samples] == [250, 500, 750, 1000, 1250, 1500]
 
 
-def test_completions_are_noted_once():
-    device = CompletionDevice(Scripted(), 250)
-    while not device.wait(1000):
+class Interrupting(Scripted):
+    """Raises its interrupt for each of the two descriptors if asked to, and with the second END."""
+
+    def __init__(self):
+        super().__init__()
+        self.enabled = self.pending = 0
+
+    def wait(self, cycles):
+        for _ in range(cycles):
+            if self.pending & self.enabled:
+                break
+            self.now += 1
+            self.pending |= {1000: DESCRIPTOR, 1500: DESCRIPTOR | DONE}.get(self.now, 0)
+        return bool(self.pending & self.enabled)
+
+    def read_register(self, address):
+        return self.pending if NAMES[address] == "IRQ_STATUS" else super().read_register(address)
+
+    def write_register(self, address, value):
+        if NAMES[address] == "IRQ_ENABLE":
+            self.enabled = value
+        if NAMES[address] == "IRQ_STATUS":
+            self.pending &= ~value
+
+
+def test_completions_are_noted_when_they_happen():
+    device = CompletionDevice(Interrupting())
+    device.write_register(isa.REGISTER["IRQ_ENABLE"].address, DONE)
+    while not device.wait(250):
         pass
-    # Seen at the first look after it happened.
-    assert device.completed == [1250]
+    assert device.completed == [1000, 1500]
 
 
 def test_the_breakdown_has_every_cycle_once():

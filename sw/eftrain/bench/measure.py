@@ -31,9 +31,6 @@ ALL = "all"
 
 STEP = "whole step"
 
-COMPLETION_INTERVAL = 1
-"""Cycles between two looks at which descriptor is done; a look itself takes about ten."""
-
 CONVOLUTIONS = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU)
 
 ERROR_LIMITS = {"fp32": {"pass": 1e-4, "step": 1e-2}, "bf16": {"pass": 3e-2, "step": 0.2}}
@@ -288,12 +285,12 @@ def as_run(layer_passes):
 def _measure_step(task, device, config, step):
     passes = as_run(step.passes)
     predictions, cycles = predict_program(passes, config)
-    watched = CompletionDevice(device, COMPLETION_INTERVAL)
+    watched = CompletionDevice(device)
     before = random_tensors(passes, config.group)
     run = run_passes(watched, passes, before)
     errors = check(passes, config.group, before, run.tensors, mean_error)
     name = (task.network, task.array, task.format, task.batch)
-    # The last pass ends with the program, whether or not a look came between the two.
+    # The last pass ends with the program.
     completed = [*watched.completed[: len(passes) - 1], run.cycles]
     rows = [
         Measured(

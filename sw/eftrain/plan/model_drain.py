@@ -98,12 +98,19 @@ class Drain:
 
     def _run(self):
         while True:
+            while not self.queue.steps:
+                yield
+            handed, step = self.queue.steps[0]
+            while (fence := step.gate("output")) is None:
+                yield
+            # It takes a tile when the last vector of the one before is due.
+            fence += 1
+            self.queue.take(max(handed, self._free, fence))
+            self.moves += 1
             while not self._finished:
                 yield
             step, begin = self._finished[0]
-            while (fence := step.gate("output")) is None:
-                yield
-            time = max(begin, self._free, fence + 1)
+            time = max(begin, self._free, fence)
             work, read = step.work, time
             parts = block_parts(work)
             for _ in range(work.out_blocks):
@@ -120,7 +127,6 @@ class Drain:
                         read = time
             self._free = read + 1
             self._finished.pop(0)
-            self.queue.take(self._free)
             self._emptied.append(self._free)
             if step.final:
                 self.done.append((step.run, time))

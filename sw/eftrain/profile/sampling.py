@@ -14,6 +14,9 @@ _WIDE = ("CYCLES", "ACTIVE")
 _NARROW = (*isa.STALLS, *BEATS)
 _WRAP = 1 << 32
 
+_EVENTS = {event.name: 1 << event.lsb for event in isa.REGISTER["IRQ_STATUS"].fields}
+_DESCRIPTOR = _EVENTS["descriptor"]
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -52,28 +55,20 @@ def breakdown(sample):
     return parts
 
 
-class _Watching(Device):
-    """A device that is looked at every ``interval`` cycles while a program runs.
+class _Wrapped(Device):
+    """A device that is watched while a program runs.
 
     Looking does not disturb the program: it runs at the pace of the core's clock, and the registers
     have a port of their own.
     """
 
-    def __init__(self, device, interval):
+    def __init__(self, device):
         self._device = device
-        self._interval = interval
         self.name = device.name
         self.memory_base, self.memory_size = device.memory_base, device.memory_size
 
     def wait(self, cycles):
-        while cycles > 0:
-            step = min(cycles, self._interval)
-            finished = self._device.wait(step)
-            self._look()
-            if finished:
-                return True
-            cycles -= step
-        return False
+        return self._device.wait(cycles)
 
     def read_register(self, address):
         return self._device.read_register(address)
@@ -91,7 +86,7 @@ class _Watching(Device):
         self._device.close()
 
 
-class SampledDevice(_Watching):
+class SampledDevice(_Wrapped):
     """Keeps all counters of every moment in ``samples``.
 
     Parameters
@@ -104,9 +99,19 @@ class SampledDevice(_Watching):
     """
 
     def __init__(self, device, interval, on_sample=None):
-        super().__init__(device, interval)
+        super().__init__(device)
         self.samples = []
-        self._on_sample = on_sample
+        self._interval, self._on_sample = interval, on_sample
+
+    def wait(self, cycles):
+        while cycles > 0:
+            step = min(cycles, self._interval)
+            finished = super().wait(step)
+            self._look()
+            if finished:
+                return True
+            cycles -= step
+        return False
 
     def _look(self):
         # Before the doorbell, and between a reset and being idle, there is nothing to see.
@@ -117,19 +122,31 @@ class SampledDevice(_Watching):
                 self._on_sample(sample)
 
 
-class CompletionDevice(_Watching):
-    """Notes when each descriptor was completed: ``completed[index]`` in cycles since the doorbell,
-    late by up to ``interval`` and the few cycles of a register access."""
+class CompletionDevice(_Wrapped):
+    """Notes when each descriptor was completed: ``completed`` in cycles since the doorbell, in the
+    order of completion.
 
-    def __init__(self, device, interval):
-        super().__init__(device, interval)
+    Every completion raises the interrupt, so with a device whose time stands still while nobody
+    waits the times are exact, but for the few cycles of a register access, the same for all.
+    """
+
+    def __init__(self, device):
+        super().__init__(device)
         self.completed = []
 
-    def _look(self):
-        # In this order: reading the cycles latches the other.
-        cycles = _read_wide(self._device, "CYCLES")
-        oldest = _read(self._device, "CURRENT_DESCRIPTOR")
-        self.completed += [cycles] * (oldest - len(self.completed))
+    def write_register(self, address, value):
+        if address == isa.REGISTER["IRQ_ENABLE"].address:
+            value |= _DESCRIPTOR
+        super().write_register(address, value)
+
+    def wait(self, cycles):
+        if not self._device.wait(cycles):
+            return False
+        events = _read(self._device, "IRQ_STATUS")
+        if events & _DESCRIPTOR:
+            self.completed.append(_read_wide(self._device, "CYCLES"))
+            self.write_register(isa.REGISTER["IRQ_STATUS"].address, _DESCRIPTOR)
+        return bool(events & ~_DESCRIPTOR)
 
 
 def read_counters(device, previous=None):
