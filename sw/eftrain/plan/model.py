@@ -142,7 +142,7 @@ def _loss_cycles(layer_pass, group):
 
     full, rest = divmod(classes, LOSS_CHUNK)
     padding = -classes % group * (2.5 if gradient else 1)
-    image = 336 + full * chunk(LOSS_CHUNK) + (chunk(rest) if rest else 0) + padding
+    image = 333 + full * chunk(LOSS_CHUNK) + (chunk(rest) if rest else 0) + padding
     return round(images * image)
 
 
@@ -168,7 +168,7 @@ def _norm_cycles(flags, group):
         cycles = 2 * max(0, sums // 2 - step)
     # The last step of a segment waits until everything is written.
     cycles += sum((steps - 1) * step + group + VECTOR_STEP - 1 for steps in segments)
-    return cycles + read + written + 17
+    return cycles + read + written + 20
 
 
 def _account(nest, memory):

@@ -129,7 +129,8 @@ class Array:
         self.emptied = [LONG_AGO, LONG_AGO]
         self.now = self._sequencer = self._loader = self._swap = LONG_AGO
         depth = machine.sweep_queue
-        self._loads, self._sweeps = [LONG_AGO] * depth, [LONG_AGO] * depth
+        # When the last records of each queue behind the sequencer were taken from it.
+        self._loads, self._sweeps, self._ends = ([LONG_AGO] * depth for _ in range(3))
         self._bank = LONG_AGO
         self._base_stream = self._base_stationary = 0
         self._plain = {}
@@ -159,7 +160,8 @@ class Array:
             compute = self._update if work.is_update else self._pixels
             released = yield from compute(step, work)
             depth = machine.sweep_queue
-            self._sequencer = max(self._sequencer + 1, self._sweeps[-depth])
+            queues = self._loads, self._sweeps, self._ends
+            self._sequencer = max(self._sequencer, *(queue[-depth] for queue in queues)) + 1
             self.queue.take(self._sequencer)
             ended = max(self.now - 1, self._sequencer + 1)
             vectors = work.stream_vectors
@@ -168,8 +170,9 @@ class Array:
                 ended = max(ended, (yield from self._arrived(self._stream, count)))
             if step.place.last:
                 ended = max(ended, self._bank)
-            self._sweeps.append(ended)
-            del self._sweeps[:-depth], self._loads[:-depth]
+            self._ends.append(ended)
+            for queue in queues:
+                del queue[:-depth]
             self.now = ended + 1
             self._base_stream += vectors
             self._stream.release(vectors, ended + 1)
@@ -216,6 +219,7 @@ class Array:
             for out in range(out_blocks):
                 sequencer = max(sequencer + machine.emit, loads[-depth] + 1, sweeps[-depth] + 1)
                 begin = max(self._loader, sequencer + 1)
+                loads.append(max(self._loader - 1, sequencer + 1))
                 arrived = LONG_AGO
                 if with_blocks:
                     block += group
@@ -225,7 +229,6 @@ class Array:
                         arrived = yield from self._arrived(stationary, block)
                 if not pixels:
                     self._loader = max(begin, arrived) + 1
-                    loads.append(self._loader)
                     if with_blocks:
                         stationary.release(group, self._loader + 1)
                     continue
@@ -234,7 +237,6 @@ class Array:
                     first = yield from self._arrived(stream, base + sweep.first + 1)
                     final = yield from self._arrived(stream, base + sweep.last + 1)
                 self._loader = max(max(begin, self._swap) + group, arrived + 1)
-                loads.append(self._loader - 1)
                 sweeps.append(max(sequencer + 1, now - 1))
                 swap = max(
                     now, sequencer + 2, self._loader, self._bank, first, starts[out] + hazard
@@ -253,10 +255,10 @@ class Array:
                     if with_blocks:
                         block += out_blocks * group
                         stationary.release(out_blocks * group, now - sweep.pixels)
-                begun = [now - sweep.pixels * count for count in range(depth + 1, 0, -1)]
-                loads[:] = [start + group - 1 for start in begun[:-1]]
-                sweeps[:] = [start - 1 for start in begun[1:]]
-                self._swap, self._loader, sequencer = begun[-1], loads[-1] + 1, begun[0]
+                begun = [now - sweep.pixels * count for count in range(depth + 2, 0, -1)]
+                loads[:] = [start + group - 1 for start in begun[:-2]]
+                sweeps[:] = [start - 1 for start in begun[2:]]
+                self._swap, self._loader, sequencer = begun[-1], begun[-2] + group, begun[1]
         self._sequencer, self.now = sequencer, now
         return None
 
@@ -307,6 +309,7 @@ class Array:
                 self._sequencer + machine.emit, loads[-depth] + 1, sweeps[-depth] + 1
             )
             sequencer = self._sequencer
+            loads.append(max(self._loader - 1, sequencer + 1))
             sweeps.append(max(sequencer + 1, self.now - 1))
             gathers = not (work.has_bias_tap and place == len(work.sweeps) - 1)
             ready = max(self._loader, sequencer + 1)
@@ -338,6 +341,5 @@ class Array:
                 self._swap = self.now - length
                 self._loader = ready = loader
                 self.moves += 1
-            loads.append(self._loader - 1)
         arrived = yield from self._arrived(stationary, pixel_base + last_pixel)
         return max(self._loader, self._sequencer + 2, arrived) + 1

@@ -34,7 +34,7 @@ class StepQueue:
         behind = self.took - (self._put - self._depth) - 1
         if self._put < self._depth:
             return LONG_AGO
-        return self._taken[-1 - behind] + 1 if behind >= 0 else None
+        return self._taken[-1 - behind] + 2 if behind >= 0 else None
 
     def put(self, time, step):
         self._put += 1
@@ -110,7 +110,8 @@ class Chain:
         if not self._runs:
             self._free = self._entry + together
         self.rest = self._beats * together
-        self._available = self._entry + self._machine.split
+        # The one before may still wait for the bus.
+        self._available = max(self._available, self._entry + self._machine.split)
         return True
 
     def _gate(self, step):
@@ -287,8 +288,10 @@ class Bus:
         self._alternate = alternate
         self._machine, self._memory, self._writes = machine, memory, writes
         self._served = len(chains) - 1
-        self._free = LONG_AGO
+        self._granted = LONG_AGO
         self._moved = LONG_AGO
+        # Chosen requests that the memory has not accepted.
+        self._requests = deque([LONG_AGO] * machine.requests, maxlen=machine.requests)
         self._slots = deque([LONG_AGO] * memory.outstanding, maxlen=memory.outstanding)
         self._order = deque([LONG_AGO] * machine.order, maxlen=machine.order)
 
@@ -302,7 +305,7 @@ class Bus:
         ]
         if not asking:
             return None
-        grant = max(min(asking)[0], self._free)
+        grant = max(min(asking)[0], self._granted + 1, self._requests[0])
         if self._writes:
             grant = max(grant, self._order[0] + 1)
         if len(asking) == 1:
@@ -319,7 +322,8 @@ class Bus:
         self._served = self.chains.index(chain)
         size = chain.granted(grant)
         accepted = max(grant + 1, self._slots[0] + 1)
-        self._free = accepted
+        self._granted = grant
+        self._requests.append(accepted)
         latency = 1 if self._writes else memory.latency
         first = max(self._moved, accepted + latency + self._machine.slices)
         self._moved = last = first + size * chain.pace()

@@ -42,6 +42,10 @@ ALIKE, TOLERANCE = 3, 1e-3
 """Iterations that take the same time before further ones are left out; what counts as the same,
 as a share of it."""
 
+SETTLING = 40_000
+"""Cycles of a pass after which iterations are left out: which of two chains runs ahead of the other
+may change late."""
+
 SETTLED = 0.97
 """Share of the slowest unit's time that an iteration takes at least when nothing is left of a start
 with full buffers."""
@@ -291,7 +295,7 @@ class Core:
             run.nest, lambda work: _loads(work, self.config, self.machine),
             self.config, self.memory, self.machine,
         )  # fmt: skip
-        if self._skips and pace.steady:
+        if self._skips and pace.steady and pace.array > SETTLING:
             # Where ports have time to spare, taking turns in longer pieces makes no difference.
             run.alone = OPERANDS
             self._hand_ends(run, pace)
@@ -323,6 +327,7 @@ class Core:
         loops = run.nest.loops
         places = [0] * len(loops)
         begun = {}
+        settled = self.handed + SETTLING
         level = 0
         while level >= 0:
             kinds = tuple(loop[place] for loop, place in zip(loops, places, strict=True))
@@ -335,7 +340,8 @@ class Core:
                 level -= 1
             if level >= 0:
                 places[level] += 1
-                if self._skips and (run.before is None or run.before.completed is not None):
+                alone = run.before is None or run.before.completed is not None
+                if self._skips and alone and self.handed > settled:
                     self._skip(kinds, loops[level], places, level, begun, pace)
 
     def _hand(self, turn):

@@ -81,8 +81,9 @@ class Machine:
     address: int = 7
     split: int = 2
     slices: int = 3
+    requests: int = 3
     landing: int = 512
-    landing_room: int = 128
+    landing_room: int = 64
     store: int = 128
     order: int = 8
     load: int = 3
@@ -99,7 +100,7 @@ class Machine:
     record: int = 34
     stored: int = 2
     acknowledge: int = 4
-    vector: int = 120
+    vector: int = 127
     transpose: int = 0
 
     def group_cycles(self, config, real=None):

@@ -40,6 +40,8 @@ class Pace:
     ----------
     steps : int
         Of the pass.
+    array : float
+        Cycles that the array is busy with the pass.
     steady : bool
         Whether ports and drain have time to spare in every tile, and there is something to leave
         out.
@@ -53,6 +55,7 @@ class Pace:
         self._inner = (2, 3, 4) if nest.is_update else (5,)
         self._tile_steps = prod(len(nest.loops[level]) for level in self._inner)
         self.steps = prod(map(len, nest.loops))
+        self.array = self._total(self._places(map(Counter, nest.loops)))["array"]
         self._ends = 0
         self.steady = self.steps > 2 and all(map(self._spares, self._tiles()))
         self.steady = self.steady and self.steps > min(4 * self._ends, 2 * self._tile_steps)
