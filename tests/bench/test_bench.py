@@ -74,6 +74,15 @@ def test_rtl_table_names_the_worst():
     assert tables.rtl_table([]) is None
 
 
+def test_short_passes_are_compared_in_cycles():
+    rows = [measured(cycles=100_500, rtl_cycles=100_000), measured(), measured(cycles=980)]
+    assert tables.worst_sentence(rows) == (
+        "Worst of 1: vgg16 batch 1, conv1_1 FP, +0.50% (within the limit of 1%). 2 more take fewer "
+        "than 2,600 cycles, of which one refresh of the memory is more than 1%: off by 20 cycles "
+        "at most."
+    )
+
+
 def test_step_table_ends_with_the_whole_step():
     row = measured(alone=False, array_share=None, error=None, network="cifar-1x", batch=8)
     whole = replace(row, layer="all", kind="all", array_share=0.9, error=1e-5, cycles=1000)

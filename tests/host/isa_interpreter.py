@@ -109,17 +109,23 @@ class InterpretedDevice(Device):
             self._clearing = max(0, self._clearing - cycles)
             self._status("busy", self._clearing > 0)
         self._budget += cycles
-        while self._program and self._budget >= DESCRIPTOR_CYCLES:
+        while self._program and self._budget >= DESCRIPTOR_CYCLES and not self._interrupts():
             self._budget -= DESCRIPTOR_CYCLES
             self._cycles += DESCRIPTOR_CYCLES
             try:
                 next(self._program)
+                self.registers["IRQ_STATUS"] |= 4
             except StopIteration:
                 self._stop("done")
             except ProgramStop as stop:
                 self.registers["ERROR"] = int(stop.code) | int(stop.unit) << 8
                 self.registers["ERROR_DESCRIPTOR"] = self.registers["CURRENT_DESCRIPTOR"]
                 self._stop("error")
+        if self._interrupts():
+            self._budget = 0
+        return self._interrupts()
+
+    def _interrupts(self):
         return bool(self.registers["IRQ_STATUS"] & self.registers["IRQ_ENABLE"])
 
     def _status(self, name, value=None):

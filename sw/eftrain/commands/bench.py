@@ -19,7 +19,7 @@ from .options import Array, Format, core
 FOLDER = Path("build/bench")
 PAGE = Path("docs/performance.md")
 STEP_NETWORK = "cifar-1x"
-STEP_BATCHES = {STEP_NETWORK: 8, "resnet20": 2}
+STEP_BATCHES = {STEP_NETWORK: 8, "resnet20": 8}
 """Pictures of a whole step; few where many layers make a step long."""
 LAYER_NETWORK, LAYER_BATCH = "vgg16", 1
 

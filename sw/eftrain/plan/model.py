@@ -128,7 +128,7 @@ def vector_unit_cycles(layer_pass, config, machine=MACHINE):
     """Cycles of a LOSS or NORM from its start to its last write."""
     if layer_pass.opcode is Opcode.LOSS:
         return machine.vector + _loss_cycles(layer_pass, config.group)
-    return machine.vector + layer_pass.out_blocks * _norm_cycles(layer_pass.flags, config.group)
+    return machine.vector + 3 + layer_pass.out_blocks * _norm_cycles(layer_pass.flags, config.group)
 
 
 def _loss_cycles(layer_pass, group):
@@ -142,7 +142,7 @@ def _loss_cycles(layer_pass, group):
 
     full, rest = divmod(classes, LOSS_CHUNK)
     padding = -classes % group * (2.5 if gradient else 1)
-    image = 333 + full * chunk(LOSS_CHUNK) + (chunk(rest) if rest else 0) + padding
+    image = 336 + full * chunk(LOSS_CHUNK) + (chunk(rest) if rest else 0) + padding
     return round(images * image)
 
 

@@ -39,6 +39,7 @@ class Feed:
     def __init__(self, reader, ring, config, machine, companion=None, tee=None):
         self._reader, self._ring, self._config, self._machine = reader, ring, config, machine
         self._companion, self._tee = companion, tee
+        self._late = machine.load(reader.name, config)
         self._end = LONG_AGO
         self._steps = []
         self._left = 0
@@ -99,9 +100,9 @@ class Feed:
             if pairs:
                 self._companion.take(start, end)
             if tees:
-                late = self._machine.epilogue
+                late = self._machine.normalise + 2
                 self._tee.entered.add(size, start + late, end + late)
-            late = self._machine.load
+            late = self._late + step.behind(reader.name)
             self._ring.written.add(count, start + late, end + late)
         self._end = end
         self._left = left - size
@@ -329,7 +330,9 @@ class Array:
                         arrived = yield from self._arrived(stationary, pixel_base + pixel)
                         loader = max(loader, arrived + 1)
                     vector = base + other_blocks + sweep.first + row * pitch
+                    # The vectors of a group come one a cycle, the first when all of it is there.
                     first = yield from self._arrived(stream, vector + group)
+                    first -= group - 1
                     final = (yield from self._arrived(stream, vector + pitch)) + 1
                 swap = max(self.now, sequencer + 2, loader, first, again)
                 step.run.begun(swap)

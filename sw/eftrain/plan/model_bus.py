@@ -324,8 +324,8 @@ class Bus:
         accepted = max(grant + 1, self._slots[0] + 1)
         self._granted = grant
         self._requests.append(accepted)
-        latency = 1 if self._writes else memory.latency
-        first = max(self._moved, accepted + latency + self._machine.slices)
+        latency = 0 if self._writes else memory.latency + self._machine.slices
+        first = max(self._moved, accepted + latency)
         self._moved = last = first + size * chain.pace()
         self._slots.append(last + memory.write_latency if self._writes else last)
         self._order.append(last)

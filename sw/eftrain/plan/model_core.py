@@ -122,6 +122,10 @@ class Turn:
         """Whether nothing shares the bus with ``chain`` in this pass, and nothing pairs it."""
         return chain in self.run.alone
 
+    def behind(self, chain):
+        """Cycles for which the transposer holds vectors of operand ``chain``."""
+        return self.work.group - 1 if chain == "stream" and self.run.is_update else 0
+
     def load(self, chain):
         """``(vectors, cycles)`` of a beat of operand ``chain`` on its way to its ring."""
         return self._loads[chain]
@@ -300,7 +304,8 @@ class Core:
             run.alone = OPERANDS
             self._hand_ends(run, pace)
         else:
-            run.alone = _alone(layer_pass, before)
+            if pace.array > SETTLING:
+                run.alone = _alone(layer_pass, before)
             self._hand_all(run, pace)
         return run
 

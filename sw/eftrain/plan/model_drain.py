@@ -38,7 +38,7 @@ def block_parts(work):
     beats = work.config.vector_beats
     parts = [Part(side=work.parameters.beats)] if work.parameters.beats else []
     if work.is_update:
-        copies = 2 if Flag.MOMENTUM in work.flags and Flag.UPDATE in work.flags else 1
+        copies = 1 + _is_twice(work)
         reads = copies if Flag.UPDATE in work.flags else 0
         sums = work.geometry.taps * work.group * beats
         parts.append(_cut(Part(sums, reads * sums, 0, copies * sums)))
@@ -54,6 +54,11 @@ def block_parts(work):
     elif work.flags & {Flag.STATISTICS, Flag.SUMS}:
         parts.append(Part(wait=True))
     return tuple(parts)
+
+
+def _is_twice(work):
+    """Whether the drain gives a weight and its velocity for each sum."""
+    return work.is_update and {Flag.MOMENTUM, Flag.UPDATE} <= work.flags
 
 
 def _cut(part):
@@ -112,6 +117,7 @@ class Drain:
             step, begin = self._finished[0]
             time = max(begin, self._free, fence)
             work, read = step.work, time
+            late = self._machine.epilogue + self._machine.again * _is_twice(work)
             parts = block_parts(work)
             for _ in range(work.out_blocks):
                 for part in parts:
@@ -121,7 +127,7 @@ class Drain:
                     if part.sums:
                         time = max(time, self._issue)
                     for piece in range(part.cut):
-                        time = yield from self._piece(part.piece(piece), time)
+                        time = yield from self._piece(part.piece(piece), time, late)
                         self.moves += 1
                     if part.sums:
                         read = time
@@ -141,8 +147,9 @@ class Drain:
             self._out = start + part.results
             self._output.entered.add(part.results, start, self._out)
 
-    def _piece(self, part, start):
-        """Drain one piece from ``start`` on; returns when its last beat has left."""
+    def _piece(self, part, start, late):
+        """Drain one piece from ``start`` on, ``late`` cycles through the epilogue; returns when its
+        last beat has left."""
         sums, side, auxiliary, results, kept, *_ = part
         end = start + max(sums, side, auxiliary, results, kept)
         for operand, count in ((self._side, side), (self._auxiliary, auxiliary)):
@@ -150,7 +157,6 @@ class Drain:
                 while (arrival := operand.arrival(count)) is None:
                     yield
                 start, end = max(start, arrival[0]), max(end, arrival[1])
-        late = self._machine.epilogue
         out_start = max(start + late, self._out)
         out_end = max(end + late, out_start + results) if results else LONG_AGO
         for writer, count in ((self._output, results), (self._second, kept)):

@@ -71,22 +71,25 @@ class Machine:
         0: none).
     """
 
-    begin: int = 48
+    begin: int = 35
     descriptor: int = 24
-    end: int = 8
-    tile: int = 26
+    end: int = 4
+    tile: int = 27
     step: int = 2
     queue: int = 4
     map: int = 4
     address: int = 7
     split: int = 2
-    slices: int = 3
+    slices: int = 5
     requests: int = 3
     landing: int = 512
     landing_room: int = 64
     store: int = 128
     order: int = 8
-    load: int = 3
+    load_stream: int = 3
+    load_stationary: int = 1
+    normalise: int = 12
+    scale: int = 8
     bounds: int = 5
     row: int = 1
     tap: int = 1
@@ -94,14 +97,21 @@ class Machine:
     sweep_queue: int = 4
     hazard: int = 7
     settle: int = 15
-    epilogue: int = 13
+    epilogue: int = 20
+    again: int = 12
     results: int = 16
     pause: int = 12
     record: int = 34
     stored: int = 2
-    acknowledge: int = 4
-    vector: int = 127
+    acknowledge: int = 3
+    vector: int = 124
     transpose: int = 0
+
+    def load(self, operand, config):
+        """Cycles from the last beat of a vector of ``operand`` to the vector in its buffer."""
+        if operand == "stream":
+            return self.load_stream + self.normalise * config.batch_norm
+        return self.load_stationary + self.scale * config.batch_norm
 
     def group_cycles(self, config, real=None):
         """Cycles of the transposer for a group of which ``real`` vectors are pixels."""

@@ -142,9 +142,10 @@ class CompletionDevice(_Wrapped):
     def wait(self, cycles):
         if not self._device.wait(cycles):
             return False
+        cycles = _read_wide(self._device, "CYCLES")
         events = _read(self._device, "IRQ_STATUS")
         if events & _DESCRIPTOR:
-            self.completed.append(_read_wide(self._device, "CYCLES"))
+            self.completed.append(cycles)
             self.write_register(isa.REGISTER["IRQ_STATUS"].address, _DESCRIPTOR)
         return bool(events & ~_DESCRIPTOR)
 
