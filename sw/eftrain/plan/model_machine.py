@@ -86,7 +86,7 @@ class Machine:
     store: int = 128
     order: int = 8
     load: int = 3
-    bounds: int = 5
+    bounds: int = 6
     row: int = 1
     tap: int = 1
     emit: int = 1
