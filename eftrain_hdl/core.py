@@ -1,6 +1,6 @@
 """The accelerator core: control and engine behind conventional AXI ports."""
 
-from amaranth.hdl import ClockDomain, Module, ResetInserter, Signal
+from amaranth.hdl import ClockDomain, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -8,6 +8,7 @@ from .control.control import Control
 from .engine import Engine
 from .memory.axi import AxiLiteSignature, AxiReadSignature, AxiWriteSignature, FlatPorts
 from .memory.register_slice import AxiReadSlice, AxiWriteSlice
+from .reset_domain import reset_domain
 
 __all__ = ["BusCore", "Core"]
 
@@ -50,7 +51,7 @@ class BusCore(wiring.Component):
         m = Module()
         m.submodules.control = control = Control(self.config)
         engine = Engine(self.config)
-        m.submodules.engine = ResetInserter(control.datapath_reset)(engine)
+        m.submodules.engine = reset_domain(m, control.datapath_reset, name="engine")(engine)
         for name in ("stationary", "stream", "side", "write"):
             # Outside the reset of the engine: what has been put on the bus stays there.
             slice_type = AxiWriteSlice if name == "write" else AxiReadSlice

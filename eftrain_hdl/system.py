@@ -8,7 +8,7 @@
 ```
 """
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -17,6 +17,7 @@ from .bridge import SerialBridge
 from .core import BusCore
 from .memory.axi import FlatPorts
 from .memory.axi_arbiter import AxiReadArbiter, AxiWriteArbiter
+from .reset_domain import reset_domain
 from .sdram import ULX3S_PART, SdramController, SdramPins
 
 __all__ = ["FlatSerialSystem", "SerialSystem"]
@@ -57,11 +58,10 @@ class SerialSystem(wiring.Component):
             memory_size=ULX3S_PART.size,
             id_bits=id_bits,
         )
-        # Through a register, because it reaches every other one.
-        reset = Signal(init=1)
-        m.d.sync += reset.eq(bridge.core_reset)
+        # The host can reset all but the bridge.
+        behind_bridge = reset_domain(m, bridge.core_reset, name="behind_bridge")
         core = BusCore(config.core)
-        m.submodules.core = ResetInserter(reset)(core)
+        m.submodules.core = behind_bridge(core)
         readers = [core.stationary, core.stream, core.side, bridge.read]
         writers = [core.write, bridge.write]
         widths = {"id_bits": id_bits, "bus_id_bits": id_bits + ceil_log2(len(readers))}
@@ -74,9 +74,9 @@ class SerialSystem(wiring.Component):
             id_bits=widths["bus_id_bits"],
             capture=config.capture,
         )
-        m.submodules.read_arbiter = ResetInserter(reset)(read_arbiter)
-        m.submodules.write_arbiter = ResetInserter(reset)(write_arbiter)
-        m.submodules.memory = ResetInserter(reset)(memory)
+        m.submodules.read_arbiter = behind_bridge(read_arbiter)
+        m.submodules.write_arbiter = behind_bridge(write_arbiter)
+        m.submodules.memory = behind_bridge(memory)
 
         arbiters = ((readers, read_arbiter), (writers, write_arbiter))
         for masters, arbiter in arbiters:

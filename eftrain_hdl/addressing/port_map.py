@@ -70,7 +70,8 @@ class PortMap(wiring.Component):
         left = Signal(TILE_BITS)
         last_block = Signal()
         m.d.sync += last_block.eq(left == 1)
-        place = Signal(range(len(boxes)))
+        # ``last_box`` goes with ``place``, which is busy choosing the payload.
+        place, last_box = Signal(range(len(boxes))), Signal(init=len(boxes) == 1)
         with m.Switch(place):
             for index, (_, box) in enumerate(boxes):
                 with m.Case(index):
@@ -83,9 +84,18 @@ class PortMap(wiring.Component):
                 left.eq(repeats),
             ]
         with m.Elif(self.o.ready | ~wanted[0]):
-            m.d.sync += [wanted.eq(wanted.rotate_right(1)), place.eq(place + 1)]
-            with m.If(place == len(boxes) - 1):
-                m.d.sync += [place.eq(0), out_block.eq(out_block + 1), left.eq(left - 1)]
+            m.d.sync += [
+                wanted.eq(wanted.rotate_right(1)),
+                place.eq(place + 1),
+                last_box.eq(place == len(boxes) - 2),
+            ]
+            with m.If(last_box):
+                m.d.sync += [
+                    place.eq(0),
+                    last_box.eq(len(boxes) == 1),
+                    out_block.eq(out_block + 1),
+                    left.eq(left - 1),
+                ]
                 m.d.comb += self.i.ready.eq(last_block)
         return m
 

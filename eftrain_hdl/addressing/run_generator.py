@@ -84,19 +84,22 @@ class RunGenerator(wiring.Component):
             ]
         # One term is chosen while that before it is multiplied and that before it is added.
         total = address + product
-        m.d.comb += nest.setup.start.a0.eq(total)
-        m.d.sync += product.eq(operands.index * operands.stride)
+        # The nest is loaded after all else, so until then it may go where it wants.
+        m.d.comb += [nest.setup.start.a0.eq(total), nest.advance.eq(self.o.ready)]
+        m.d.sync += [product.eq(operands.index * operands.stride), nest.load.eq(0)]
 
-        with m.FSM() as fsm:
-            m.d.comb += self.idle.eq(fsm.ongoing("IDLE"))
+        # The state IDLE, as a register: the state itself is busy loading the request.
+        idle = Signal(init=1)
+        m.d.comb += [self.idle.eq(idle), self.i.ready.eq(idle)]
+        with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [
                     request.eq(self.i.payload),
                     address.eq(self.i.payload.base),
                     term.eq(0),
                 ]
                 with m.If(self.i.valid):
+                    m.d.sync += idle.eq(0)
                     m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 m.d.sync += [
@@ -106,8 +109,9 @@ class RunGenerator(wiring.Component):
                 ]
                 with m.If(term >= 2):
                     m.d.sync += address.eq(total)
-                with m.If(term == TERMS + 1):
-                    m.d.comb += nest.load.eq(1)
+                m.d.sync += nest.load.eq(term == TERMS)
+                with m.If(nest.load):
+                    m.d.sync += idle.eq(empty)
                     m.next = "IDLE"
                     with m.If(~empty):
                         m.next = "RUNS"
@@ -118,8 +122,8 @@ class RunGenerator(wiring.Component):
                     self.o.payload.beats.eq(request.beats),
                     self.o.payload.tag.eq(request.tag),
                     self.o.payload.tag.mark.eq(request.tag.mark & nest.last[LEVELS - 1]),
-                    nest.advance.eq(self.o.ready),
                 ]
                 with m.If(self.o.ready & nest.last[0]):
+                    m.d.sync += idle.eq(1)
                     m.next = "IDLE"
         return m

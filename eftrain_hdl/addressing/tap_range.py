@@ -39,7 +39,7 @@ class TapRange(wiring.Component):
     o : Out(tap_layout)
     """
 
-    latency = 3
+    latency = 4
 
     def __init__(self):
         super().__init__(
@@ -54,50 +54,59 @@ class TapRange(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        axis = self.axis
 
-        # Stage 1: where the tap puts small pixel 0 of the tile, counted from its first big pixel.
+        # Stage 1: operands. Whoever chooses between the axes takes his time.
+        axis = Signal(axis_layout())
+        stride_1, pad, tap = Signal(3), Signal(TAP_BITS), Signal(TAP_BITS)
+        m.d.sync += [
+            axis.eq(self.axis),
+            stride_1.eq(self.stride),
+            pad.eq(self.pad),
+            tap.eq(self.tap),
+        ]
+
+        # Stage 2: where the tap puts small pixel 0 of the tile, counted from its first big pixel.
         # In a tile that has small pixels that is less than a kernel away, so few bits are exact.
         position = Signal(signed(TAP_BITS + 1))
         bits = len(position)
-        stride = Signal(3)
+        stride_2 = Signal(3)
         small_length, big_length = Signal(TILE_BITS), Signal(TILE_BITS)
         m.d.sync += [
             position.eq(
-                small_product(axis.small0[:bits], self.stride)[:bits]
-                + (self.tap - self.pad - axis.big0[:bits])
+                small_product(axis.small0[:bits], stride_1)[:bits]
+                + (tap - pad - axis.big0[:bits])
             ),
-            stride.eq(self.stride),
+            stride_2.eq(stride_1),
             small_length.eq(axis.small),
             big_length.eq(axis.big),
         ]
 
-        # Stage 2: the first small pixel that is not before the edge; how far the other edge is.
+        # Stage 3: the first small pixel that is not before the edge; how far the other edge is.
         before = Signal(TAP_BITS)
-        small, position_2, stride_2 = Signal(TAP_BITS), Signal.like(position), Signal.like(stride)
+        small, position_3, stride_3 = Signal(TAP_BITS), Signal.like(position), Signal.like(stride_2)
         left = Signal(signed(TILE_BITS + 2))
         dividend = Signal(TILE_BITS + 1)
-        small_length_2 = Signal(TILE_BITS)
+        small_length_3 = Signal(TILE_BITS)
         m.d.comb += [
             before.eq(Mux(position < 0, -position, 0)),
             left.eq(big_length - position),
         ]
         m.d.sync += [
-            small.eq(small_ceil_divide(before, stride)),
-            dividend.eq(Mux(left < 0, 0, left) + (stride - 1)[:3]),
-            position_2.eq(position),
-            stride_2.eq(stride),
-            small_length_2.eq(small_length),
+            small.eq(small_ceil_divide(before, stride_2)),
+            dividend.eq(Mux(left < 0, 0, left) + (stride_2 - 1)[:3]),
+            position_3.eq(position),
+            stride_3.eq(stride_2),
+            small_length_3.eq(small_length),
         ]
 
-        # Stage 3: small pixels before the other edge, and before the end of the tile.
+        # Stage 4: small pixels before the other edge, and before the end of the tile.
         quotient = Signal(TILE_BITS + 1)
         room = Signal(TILE_BITS)
         m.d.sync += [
-            quotient.eq((dividend * reciprocal(stride_2)) >> RECIPROCAL_BITS),
-            room.eq(Mux(small_length_2 > small, small_length_2 - small, 0)),
+            quotient.eq((dividend * reciprocal(stride_3)) >> RECIPROCAL_BITS),
+            room.eq(Mux(small_length_3 > small, small_length_3 - small, 0)),
             self.o.small.eq(small),
-            self.o.big.eq(position_2 + small_product(small, stride_2)),
+            self.o.big.eq(position_3 + small_product(small, stride_3)),
         ]
         count = Signal(signed(TILE_BITS + 2))
         m.d.comb += [

@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .convert import normalise, pack_float32, pack_model, register, round_nearest_even
+from .convert import normalise, pack_model, register, round_float32
 
 __all__ = ["FloatAdd"]
 
@@ -15,7 +15,7 @@ class FloatAdd(wiring.Component):
 
     Takes a pair every cycle and has no handshake; ``o`` belongs to the operands of ``latency``
     cycles before, so a running sum may use its own result again ``latency`` cycles later. Stages:
-    order by magnitude; align and add; normalise; round and pack.
+    order by magnitude and begin to align; align and add; normalise; round and pack.
 
     Subnormal operands count as zero and results below 2**-126 become zero of their sign.
     ``x + (-x)`` is +0, ``-0 + -0`` is -0, infinities of opposite sign give NaN.
@@ -50,15 +50,24 @@ class FloatAdd(wiring.Component):
         distances = [(x - y)[:8] for x, y in (reversed(exponents), exponents)]
         deads = [exponent == 0 for exponent in exponents]
         fars = [distance[5:].any() | dead for distance, dead in zip(distances, deads, strict=True)]
+        far, places = Mux(swap, *fars), Mux(swap, *(distance[:5] for distance in distances))
+        # The largest shift of the alignment has time here. What is lost in it is one bit.
+        unaligned = Cat(Const(0, 2), small[:23], Const(1, 1))
+        aligned = register(m, Mux(places[4], unaligned >> 16, unaligned), "aligned_16")
+        far = register(m, far, "far")
+        lost = Mux(
+            swap,
+            *(
+                ~dead & (is_far | (distance[4] & x[:14].any()))
+                for x, dead, is_far, distance in zip((a, b), deads, fars, distances, strict=True)
+            ),
+        )
+        lost, places = register(m, lost, "lost"), register(m, places[:4], "places")
         tops = register(m, Cat(exponent == 255 for exponent in exponents), "tops")
         fractions = register(m, Cat(x[:23].any() for x in (a, b)), "fractions")
         large_sign = register(m, large[31], "large_sign")
         large_fraction = register(m, large[:23], "large_fraction")
-        small_fraction = register(m, small[:23], "small_fraction")
         exponent = register(m, large[23:31], "exponent_ordered")
-        places = register(m, Mux(swap, *(distance[:5] for distance in distances)), "places")
-        far = register(m, Mux(swap, *fars), "far")
-        small_dead = register(m, Mux(swap, *deads), "small_dead")
         both_dead = register(m, deads[0] & deads[1], "both_dead")
         subtract = register(m, a[31] ^ b[31], "subtract")
         flags = Cat(
@@ -69,12 +78,10 @@ class FloatAdd(wiring.Component):
             (tops & fractions).any() | (tops.all() & subtract),
         )
 
-        # Stage 2: align and add with a guard, a round and a sticky bit.
+        # Stage 2: the other shifts, and add with a guard, a round and a sticky bit.
         # What is too far away goes before the shifter and the inversion comes after it, where each
         # is another input of a LUT that is there anyway.
-        aligned = Signal(26, name="unaligned")
-        m.d.comb += aligned.eq(Mux(far, 0, Cat(Const(0, 2), small_fraction, Const(1, 1))))
-        lost = far & ~small_dead
+        aligned = Mux(far, 0, aligned)
         for level in reversed(range(len(places))):
             lost = lost | (places[level] & aligned[: 1 << level].any())
             shifted = Signal(26, name=f"aligned_{1 << level}")
@@ -100,10 +107,13 @@ class FloatAdd(wiring.Component):
         sign, zero, inf, nan = register(m, flags, "flags_normalised")
 
         # Stage 4: round. The top place of the sum stands for twice the larger operand.
-        nothing = ~normal[-1]
-        rounded = round_nearest_even(m, exponent + 1 - count, normal)
-        packed = pack_float32(m, sign & ~nothing, rounded, zero=zero | nothing, inf=inf, nan=nan)
-        m.d.sync += self.o.eq(packed)
+        nothing = normal[-2:] == 0
+        m.d.sync += self.o.eq(
+            round_float32(
+                m, sign & ~nothing, exponent - count, normal,
+                zero=zero | nothing, inf=inf, nan=nan,
+            )
+        )  # fmt: skip
 
         return m
 

@@ -14,10 +14,9 @@ __all__ = [
     "float32_to_format",
     "format_to_float32",
     "normalise",
-    "pack_float32",
     "pack_model",
     "register",
-    "round_nearest_even",
+    "round_float32",
     "round_to_format",
 ]
 
@@ -39,21 +38,23 @@ def register(m, value, name, *, stages=1):
 
 
 def normalise(m, value, name="normal"):
-    """Shift ``value`` left until its top bit is one.
+    """Shift ``value`` left until one of its two top bits is one.
+
+    The last place is left to :func:`round_float32`, which has time for it.
 
     Returns
     -------
     (Signal, Value)
-        The shifted value, as wide as the input, and the number of places, unsigned. The shifted
-        value has a clear top bit only if the input is zero.
+        The shifted value, as wide as the input, and the number of places, unsigned. Both top bits
+        of the shifted value are clear only if the input is zero.
     """
     bits = len(value)
     # The large shifts are known from which groups of four bits are clear, without waiting for the
     # shifts before them: ``clear[k]`` says so of the group that k groups higher ones hide.
     digits = [value[max(bits - 4 * k - 4, 0) : bits - 4 * k] for k in range((bits + 3) // 4)]
     clear = [digit == 0 for digit in digits]
-    count = []
-    for level in reversed(range((bits - 1).bit_length())):
+    count = [Const(0, 1)]
+    for level in reversed(range(1, (bits - 1).bit_length())):
         places = 1 << level
         high_clear = Signal(name=f"{name}_by_{places}")
         shifted = Signal(bits, name=f"{name}_{places}")
@@ -66,67 +67,60 @@ def normalise(m, value, name="normal"):
             m.d.comb += high_clear.eq(value[bits - places :] == 0)
         m.d.comb += shifted.eq(Mux(high_clear, value << places, value))
         value = shifted
-        count.append(high_clear)
-    return value, Cat(*reversed(count))
+        count.insert(1, high_clear)
+    return value, Cat(*count)
 
 
-def round_nearest_even(m, exponent, significand, name="rounded"):
-    """Round a normalised significand to 24 bits, ties to even.
-
-    Parameters
-    ----------
-    exponent : Value
-        Biased exponent of the leading one, signed, 10 bits or more: it must fit 10.
-    significand : Value
-        At least 26 bits, leading one on top.
-
-    Returns
-    -------
-    Signal
-        33 bits: fraction (23) and exponent (signed 10). The carry of the fraction runs into the
-        exponent, so that a significand rounded up to the next power of two is right as it is.
-    """
-    bits = len(significand)
-    up = Signal(name=f"{name}_up")
-    rounded = Signal(33, name=name)
-    guard, odd = significand[bits - 25], significand[bits - 24]
-    m.d.comb += [
-        up.eq(guard & (odd | significand[: bits - 25].any())),
-        rounded.eq(Cat(significand[bits - 24 : bits - 1], exponent[:10]) + up),
-    ]
-    return rounded
-
-
-def pack_float32(m, sign, rounded, *, zero, inf, nan, name="packed"):
-    """fp32 of a rounded result: overflow to infinity, underflow to zero, special values.
+def round_float32(m, sign, exponent, significand, *, zero, inf, nan):
+    """fp32 of a result: round to 24 bits, ties to even; overflow to infinity, underflow to zero.
 
     Parameters
     ----------
     sign : Value
         Sign of the result, also of a zero or infinite one.
-    rounded : Value
-        As :func:`round_nearest_even` returns it.
+    exponent : Value
+        Biased exponent that a leading one in the second place would have, signed, 10 bits or more:
+        it and the next one must fit 10.
+    significand : Value
+        At least 27 bits, leading one in one of the two top places.
     zero, inf, nan : Value
-        The result is exactly zero, infinite, not a number: override ``rounded``; ``nan`` wins
-        over ``inf``, ``inf`` over ``zero``.
+        The result is exactly zero, infinite, not a number: override the number; ``nan`` wins over
+        ``inf``, ``inf`` over ``zero``.
 
     Returns
     -------
     Signal
         32 bits.
     """
-    exponent = Signal(signed(10), name=f"{name}_exponent")
-    top, bottom = Signal(name=f"{name}_top"), Signal(name=f"{name}_bottom")
-    packed = Signal(32, name=name)
+    bits = len(significand)
+    upper = significand[-1]
+    normal = Signal(bits)
+    second = Signal(signed(10))
+    up = Signal()
+    rounded = Signal(32)
     m.d.comb += [
-        exponent.eq(rounded[23:]),
-        top.eq(nan | inf | (~zero & (exponent >= 255))),
-        bottom.eq(zero | (exponent <= 0)),
+        normal.eq(Mux(upper, significand, significand << 1)),
+        second.eq(exponent),
+        up.eq(normal[bits - 25] & (normal[bits - 24] | normal[: bits - 25].any())),
+        # The carry of the fraction runs into the exponent, so that a significand rounded up to the
+        # next power of two is right as it is.
+        rounded.eq(Cat(normal[bits - 24 : bits - 1], (second + upper)[:9]) + up),
+    ]
+    # That goes for the largest significand too, which becomes infinity, and for what becomes the
+    # smallest normal number. So both ends of the range are told from the exponent before rounding,
+    # beside the additions: 255 and above is the top, 0 and below is the bottom.
+    top, bottom, negative = Signal(), Signal(), Signal()
+    packed = Signal(32)
+    above = second[8] | (second[1:8].all() & (second[0] | upper))
+    m.d.comb += [
+        top.eq(nan | inf | (~zero & ~second[9] & above)),
+        bottom.eq(zero | second[9] | (~upper & ~second[:9].any())),
+        negative.eq(zero | (second[9] & ~(upper & second[:9].all()))),
         packed.eq(
             Cat(
                 Mux(top | bottom, 0, rounded[:22]),
                 Mux(top | bottom, nan, rounded[22]),
-                Mux(top, 255, Mux(bottom, 0, exponent[:8])),
+                Mux(top, 255, Mux(negative, 0, rounded[23:31])),
                 sign & ~nan,
             )
         ),
@@ -135,7 +129,7 @@ def pack_float32(m, sign, rounded, *, zero, inf, nan, name="packed"):
 
 
 def pack_model(sign, exponent, significand, bits, *, inf, nan):
-    """:func:`round_nearest_even` and :func:`pack_float32` in numpy.
+    """:func:`round_float32` in numpy, of a significand that is normalised.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .convert import normalise, pack_float32, pack_model, register, round_nearest_even
+from .convert import normalise, pack_model, register, round_float32
 
 __all__ = ["DotProduct", "dot_product_model"]
 
@@ -217,7 +217,7 @@ class DotProduct(wiring.Component):
 
         negative = register(m, negative, "negative")
         base = register(m, maximum[:-1], "base", stages=add_stages)
-        base = register(m, base + _exponent_offset(fmt, self.lanes), "exponent_added")
+        base = register(m, base + _exponent_offset(fmt, self.lanes) - 1, "exponent_added")
         sign = register(m, sign, "sign_added", stages=1 + add_stages) ^ negative
         nan, inf, inf_sign = register(
             m, Cat(nan, inf, inf_sign), "flags_added", stages=1 + add_stages
@@ -232,9 +232,10 @@ class DotProduct(wiring.Component):
         nan, inf = register(m, Cat(nan, inf), "flags_normalised")
 
         # Stage 7: round.
-        zero = ~normal[-1]
-        rounded = round_nearest_even(m, base - count, normal)
-        packed = pack_float32(m, sign & (inf | ~zero), rounded, zero=zero, inf=inf, nan=nan)
+        zero = normal[-2:] == 0
+        packed = round_float32(
+            m, sign & (inf | ~zero), base - count, normal, zero=zero, inf=inf, nan=nan
+        )
         m.d.sync += [
             self.o.eq(packed),
             self.special.eq(packed[23:31] == 255),

@@ -1,11 +1,11 @@
 """fp32 multiplier."""
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .convert import pack_float32, pack_model, register, round_nearest_even
+from .convert import pack_model, register, round_float32
 
 __all__ = ["FloatMultiply"]
 
@@ -42,24 +42,18 @@ class FloatMultiply(wiring.Component):
         nan = (a_top & (a[:23].any() | b_dead)) | (b_top & (b[:23].any() | a_dead))
         flags = Cat(a[31] ^ b[31], a_dead | b_dead, a_top | b_top, nan)
 
-        a_significand = register(m, Cat(a[:23], Const(1, 1)), "a_significand")
-        b_significand = register(m, Cat(b[:23], Const(1, 1)), "b_significand")
+        a_significand = Cat(register(m, a[:23], "a_fraction"), Const(1, 1))
+        b_significand = Cat(register(m, b[:23], "b_fraction"), Const(1, 1))
         exponent = register(m, a[23:31] + b[23:31], "exponent")
         sign, zero, inf, nan = register(m, flags, "flags", stages=2)
 
         # One expression of 24 x 24 bits: two DSP48E2. Split in 18-bit parts it would take five.
         product = register(m, a_significand * b_significand, "product")
-        # A product of significands lies in [1, 4): its upper bit stands for 2.
-        exponent = register(m, (exponent - 126).as_signed(), "exponent_product")
-
-        normal = Signal(48)
-        normal_exponent = Signal(signed(10))
-        m.d.comb += [
-            normal.eq(Mux(product[47], product, product << 1)),
-            normal_exponent.eq(exponent - ~product[47]),
-        ]
-        rounded = round_nearest_even(m, normal_exponent, normal)
-        m.d.sync += self.o.eq(pack_float32(m, sign, rounded, zero=zero, inf=inf, nan=nan))
+        # A product of significands lies in [1, 4): its second bit stands for 1.
+        exponent = register(m, (exponent - 127).as_signed(), "exponent_product")
+        m.d.sync += self.o.eq(
+            round_float32(m, sign, exponent, product, zero=zero, inf=inf, nan=nan)
+        )
 
         return m
 

@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -11,6 +10,7 @@ from ..addressing.tile import TILE_BITS, tile_layout
 from ..control.descriptor import descriptor_layout
 from ..isa import Flag, Opcode
 from .diagonal import AccumulatorBeat
+from .elastic import SkidBuffer
 
 __all__ = ["Drain"]
 
@@ -24,8 +24,8 @@ class Drain(wiring.Component):
 
     That order is the accumulators' own, except with POOL, where the four pixels of a window follow
     one another. One beat a cycle when the epilogue keeps up, no pause between out blocks. The first
-    beat comes two cycles after the bank is full, through a FIFO that keeps ``o.ready`` away from
-    the accumulators. A tile needs three cycles from ``i`` to its first read: time that it usually
+    beat comes two cycles after the bank is full, through a buffer that keeps ``o.ready`` away from
+    the accumulators. A tile needs four cycles from ``i`` to its first read: time that it usually
     spends waiting for its bank. Where the next bank is full already, T = 4 loses two cycles between
     two tiles, and a larger T none.
 
@@ -81,16 +81,17 @@ class Drain(wiring.Component):
 
         # -- the tile that is read, and the next one -----------------------------------------------
         # At its last vector the nest needs its setup no more, which can be the next tile's then.
-        holds, prepared, walks = Signal(), Signal(), Signal()
+        # What descriptor and tile say is there when the tile has been at ``i`` for a cycle.
+        seen, holds, prepared, walks = Signal(), Signal(), Signal(), Signal()
         takes = self.i.valid & self.i.ready
         m.d.comb += [
-            self.i.ready.eq(~holds & (~walks | nest.last[0])),
+            self.i.ready.eq(seen & ~holds & (~walks | nest.last[0])),
             nest.load.eq(prepared & ~walks),
             nest.advance.eq(self.read),
             self.address.eq(nest.address.a0),
             self.turns.eq(self.read & nest.last[0]),
         ]
-        m.d.sync += prepared.eq(holds & ~nest.load)
+        m.d.sync += [seen.eq(self.i.valid & ~takes), prepared.eq(holds & ~nest.load)]
         with m.If(takes):
             m.d.sync += holds.eq(1)
         with m.If(nest.load):
@@ -104,11 +105,11 @@ class Drain(wiring.Component):
 
         # -- what is sent: the vector that was read last -------------------------------------------
         layout = AccumulatorBeat(config)
-        m.submodules.fifo = fifo = SyncFIFO(width=layout.size + 1, depth=2)
+        m.submodules.buffer = buffer = SkidBuffer(layout.size + 1)
         held = Signal()
         beat = Signal(range(max(config.vector_beats, 2)))
         last_beat = beat == config.vector_beats - 1
-        sends = held & fifo.w_rdy
+        sends = held & buffer.i.ready
         place = Signal(layout)
         last, final = Signal(), Signal()
         whole = Signal(layout)
@@ -116,13 +117,13 @@ class Drain(wiring.Component):
             self.read.eq(walks & self.full & (~held | (sends & last_beat))),
             whole.eq(place),
             whole.data.eq(self.sums.word_select(beat, config.data_bits)),
-            fifo.w_data.eq(Cat(final & last_beat, whole)),
-            fifo.w_en.eq(held),
-            self.o.valid.eq(fifo.r_rdy),
-            self.o.payload.eq(fifo.r_data[1:]),
-            fifo.r_en.eq(self.o.ready),
+            buffer.i.p.eq(Cat(final & last_beat, whole)),
+            buffer.i.valid.eq(held),
+            self.o.valid.eq(buffer.o.valid),
+            self.o.payload.eq(buffer.o.p[1:]),
+            buffer.o.ready.eq(self.o.ready),
             self.free.eq(sends & last_beat & last),
-            self.final.eq(fifo.r_data[0] & self.o.valid & self.o.ready),
+            self.final.eq(buffer.o.p[0] & self.o.valid & self.o.ready),
         ]
         with m.If(sends):
             m.d.sync += beat.eq(beat + 1)
@@ -152,10 +153,14 @@ class Drain(wiring.Component):
         """Register the tile as the nest wants it, in ``setup``; returns its marks."""
         d, tile = self.descriptor, self.i.payload
         group = self.config.group
-        is_wu = d.opcode == Opcode.CONV_WU
-        has_bias = d.flags[Flag.BIAS] & is_wu
+        pools, is_wu, has_bias, first_input = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [
+            pools.eq(d.flags[Flag.POOL]),
+            is_wu.eq(d.opcode == Opcode.CONV_WU),
+            has_bias.eq(d.flags[Flag.BIAS] & (d.opcode == Opcode.CONV_WU)),
+            first_input.eq(tile.in_block == 0),
+        ]
         # The bias vectors of a WU block exist only while the first input block is computed.
-        first_input = tile.in_block == 0
         taps = (tile.block_vectors >> ceil_log2(group)) - (has_bias & ~first_input)
         cols = tile.cols.small
         outer = (tile.out_blocks, tile.block_vectors)
@@ -185,7 +190,7 @@ class Drain(wiring.Component):
             for level, walk in enumerate(zip(windows, in_order, strict=True)):
                 (counts, strides), held = zip(*walk, strict=True), setup.level[level]
                 m.d.sync += [
-                    held.count.eq(Mux(d.flags[Flag.POOL], *counts)),
-                    held.stride.a0.eq(Mux(d.flags[Flag.POOL], *strides)),
+                    held.count.eq(Mux(pools, *counts)),
+                    held.stride.a0.eq(Mux(pools, *strides)),
                 ]
         return marks

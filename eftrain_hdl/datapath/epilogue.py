@@ -157,7 +157,7 @@ class Epilogue(wiring.Component):
         # A cycle late, which the pause before the next tile makes up for.
         owed_records, owes = Signal(range(MAX_STATISTICS_BLOCKS + 1)), Signal()
         tile_start = x.block_start & (x.block == 0)
-        room = results.room & (second_results.room | ~mode.keeps)
+        room = results.room & (second_results.room | mode.keeps_nothing)
         m.d.comb += [
             acc_buffer.o.ready.eq(issue),
             issue.eq(
@@ -207,6 +207,7 @@ class Epilogue(wiring.Component):
             operands.beat.eq(x_beat),
             operands.take.eq(issue),
             operands.parameters.eq(mode.parameters),
+            operands.no_parameters.eq(mode.no_parameters),
             operands.with_mask.eq(mode.with_mask),
             operands.with_operand.eq(mode.with_operand),
             operands.with_velocity.eq(mode.with_momentum),

@@ -24,6 +24,8 @@ class EpilogueMode(wiring.Component):
         No ADD. For control, as the data's multiplexers make ``adds`` slow.
     keeps : Out(1)
         POOL with KEEP.
+    keeps_nothing : Out(1)
+        The contrary, for control.
     is_update, with_momentum : Out(1)
         The SGD step of CONV_WU.
     biased : Out(1)
@@ -36,6 +38,8 @@ class EpilogueMode(wiring.Component):
         Sums of a gradient need y; so does its mask.
     parameters : Out(range(5))
         Parameter vectors of a block on the side stream.
+    no_parameters : Out(1)
+        There are none. For control, as the data's multiplexers make ``biased`` slow.
     with_operand, with_mask : Out(1)
         For each vector one on the side stream; a mask ahead of it.
     """
@@ -49,6 +53,7 @@ class EpilogueMode(wiring.Component):
     side_mask: Out(1)
     adds_nothing: Out(1, init=1)
     keeps: Out(1)
+    keeps_nothing: Out(1, init=1)
     is_update: Out(1)
     with_momentum: Out(1)
     biased: Out(1)
@@ -58,6 +63,7 @@ class EpilogueMode(wiring.Component):
     reads_y: Out(1)
     norm_mask: Out(1)
     parameters: Out(range(COEFFICIENT_VECTORS + 1))
+    no_parameters: Out(1, init=1)
     with_operand: Out(1)
     with_mask: Out(1)
 
@@ -69,6 +75,7 @@ class EpilogueMode(wiring.Component):
         side_mask, two_sums = flags[Flag.SIDE_MASK], flags[Flag.STATISTICS]
         pool, biased = flags[Flag.POOL], ~is_wu & flags[Flag.BIAS]
         is_update, reads_y = is_wu & flags[Flag.UPDATE], two_sums & ~is_forward
+        parameters = Mux(reads_y, COEFFICIENT_VECTORS, biased | (two_sums & is_forward & pool))
         m.d.sync += [
             self.relu.eq(flags[Flag.RELU]),
             self.adds.eq(flags[Flag.ADD]),
@@ -77,6 +84,7 @@ class EpilogueMode(wiring.Component):
             self.unpool.eq(flags[Flag.UNPOOL]),
             self.side_mask.eq(side_mask),
             self.keeps.eq(pool & flags[Flag.KEEP]),
+            self.keeps_nothing.eq(~(pool & flags[Flag.KEEP])),
             self.is_update.eq(is_update),
             self.with_momentum.eq(is_update & flags[Flag.MOMENTUM]),
             self.biased.eq(biased),
@@ -85,9 +93,8 @@ class EpilogueMode(wiring.Component):
             self.single.eq(flags[Flag.SUMS]),
             self.reads_y.eq(reads_y),
             self.norm_mask.eq(reads_y & flags[Flag.NORM_MASK]),
-            self.parameters.eq(
-                Mux(reads_y, COEFFICIENT_VECTORS, biased | (two_sums & is_forward & pool))
-            ),
+            self.parameters.eq(parameters),
+            self.no_parameters.eq(parameters == 0),
             self.with_operand.eq(side_mask | reads_y | is_update),
             self.with_mask.eq(side_mask & reads_y),
         ]

@@ -19,6 +19,11 @@ class GatherWalk(wiring.Component):
 
     All outputs come from registers, which are set one step ahead.
 
+    Parameters
+    ----------
+    depth_bits : int
+        Of an address in the buffer.
+
     Members
     -------
     head : In(load_layout)
@@ -27,21 +32,31 @@ class GatherWalk(wiring.Component):
         Go to the next vector in the next cycle.
     row_ends : In(1), take : In(1)
         This vector is the last of its row; the next one is the first of ``head``.
+    available : In
+        Vectors in the buffer, fewer from the next cycle on only if this one takes ``head``.
+    remaining : In
+        Of these, how many are still there when ``head`` has been taken.
     address : Out
         Offset of the vector in the buffer.
     used : Out(1)
-        The vector is in the buffer.
+        The vector comes from the buffer.
+    there : Out(1)
+        The buffer holds what is at this offset; a cycle late.
     """
 
-    def __init__(self):
+    def __init__(self, *, depth_bits):
+        self._depth_bits = depth_bits
         super().__init__(
             {
                 "head": In(load_layout()),
                 "advance": In(1),
                 "row_ends": In(1),
                 "take": In(1),
-                "address": Out(TILE_BITS),
+                "available": In(depth_bits + 1),
+                "remaining": In(depth_bits + 1),
+                "address": Out(depth_bits),
                 "used": Out(1),
+                "there": Out(1),
             }
         )
 
@@ -58,18 +73,28 @@ class GatherWalk(wiring.Component):
         final_col, col_end = Signal(TILE_BITS), Signal(TILE_BITS)
 
         # -- of the vector -------------------------------------------------------------------------
-        row_base, image_base = Signal(TILE_BITS), Signal(TILE_BITS)
+        row_base, image_base = Signal(self._depth_bits), Signal(self._depth_bits)
         last_col, last_image = Signal(), Signal()
         # The images have not ended yet; the tap can use the column.
         exists, inside = Signal(), Signal()
         # Numbers of the next ones: images count from one.
         next_col, next_image = Signal(TILE_BITS), Signal(TILE_BITS)
-        next_row, image_start = row_base + record.row_stride, image_base + record.image_stride
+        # Where the next vector may be, and whether that is there: all before it is known which.
+        start = Mux(head_gathers, head.offset, 0)[: self._depth_bits]
+        next_row, image_start, beside = (
+            (base + stride)[: self._depth_bits]
+            for base, stride in (
+                (row_base, record.row_stride),
+                (image_base, record.image_stride),
+                (address, Mux(gathers, record.col_stride, 1)),
+            )
+        )
         m.d.comb += self.used.eq(exists & inside)
+        m.d.sync += self.there.eq(address < self.available)
 
         with m.If(self.advance & self.take):
-            start = Mux(head_gathers, head.offset, 0)
             m.d.sync += [
+                self.there.eq(start < self.remaining),
                 record.eq(head),
                 gathers.eq(head_gathers),
                 reads.eq(head_reads),
@@ -100,6 +125,7 @@ class GatherWalk(wiring.Component):
                     m.d.sync += inside.eq(0)
             with m.If(self.row_ends):
                 m.d.sync += [
+                    self.there.eq(next_row < self.available),
                     *(place.eq(next_row) for place in (row_base, image_base, address)),
                     next_image.eq(2),
                     last_image.eq(one_image),
@@ -107,11 +133,12 @@ class GatherWalk(wiring.Component):
                 ]
             with m.Elif(last_col):
                 m.d.sync += [
+                    self.there.eq(image_start < self.available),
                     *(place.eq(image_start) for place in (image_base, address)),
                     next_image.eq(next_image + 1),
                     last_image.eq(next_image == record.images),
                     exists.eq(exists & ~last_image),
                 ]
             with m.Elif(inside):
-                m.d.sync += address.eq(address + Mux(gathers, record.col_stride, 1))
+                m.d.sync += [self.there.eq(beside < self.available), address.eq(beside)]
         return m

@@ -27,8 +27,9 @@ class SideOperands(wiring.Component):
 
     Members
     -------
-    parameters : In(range(5))
-        Parameter vectors of a block. This and the next three may change only while idle.
+    parameters, no_parameters : In(range(5)), In(1)
+        Parameter vectors of a block; that there are none. These and the next three may change only
+        while idle.
     with_mask, with_operand, with_velocity : In(1)
         Each of the first and last implies the second; not both.
     side : In(stream.Signature(128))
@@ -58,6 +59,7 @@ class SideOperands(wiring.Component):
         super().__init__(
             {
                 "parameters": In(range(COEFFICIENT_VECTORS + 1)),
+                "no_parameters": In(1),
                 "with_mask": In(1),
                 "with_operand": In(1),
                 "with_velocity": In(1),
@@ -94,7 +96,7 @@ class SideOperands(wiring.Component):
         turned = Signal()
         is_parameter, is_mask, is_velocity = Signal(), Signal(), Signal()
         m.d.comb += [
-            is_parameter.eq(self.waiting & self.block_start & (self.parameters != 0) & ~present),
+            is_parameter.eq(self.waiting & self.block_start & ~self.no_parameters & ~present),
             is_mask.eq(self.waiting & ~is_parameter & self.with_mask & ~turned),
             is_velocity.eq(self.with_velocity & turned),
             # An operand comes behind a mask, but before a velocity; else ``turned`` stays low.

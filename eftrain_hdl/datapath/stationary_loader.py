@@ -1,6 +1,6 @@
 """Stationary loader: fills the array's next S while the current one computes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -70,25 +70,25 @@ class StationaryLoader(wiring.Component):
         one_block = (head.op != LoadOp.GATHER) & (head.op != LoadOp.ONES)
         record = Signal(load_layout())
         takes = Signal()
-        active, loads, frees = Signal(), Signal(), Signal()
-        m.submodules.walk = walk = GatherWalk()
+        loading, skipping, frees = Signal(), Signal(), Signal()
+        m.submodules.walk = walk = GatherWalk(depth_bits=self.depth_bits)
 
         # -- may a vector be requested now? --------------------------------------------------------
-        # The vector requested last is held at the output of the buffer. The first one of an S waits
-        # there for the swap.
-        held, held_first = Signal(), Signal()
-        room, request = Signal(), Signal()
+        # The vector requested last is held at the output of the buffer. The first one of an S is
+        # blocked there until the swap.
+        held, blocked = Signal(), Signal()
+        request = Signal()
+        index = Signal(range(lanes))
         m.d.comb += [
-            room.eq(~held | ~held_first | ~self.ready),
-            self.read.eq(room),
+            self.read.eq(~blocked),
             self.offset.eq(walk.address),
-            request.eq(active & loads & room & ((walk.address < self.available) | ~walk.used)),
+            request.eq(loading & ~blocked & (walk.there | ~walk.used)),
         ]
-        with m.If(room):
+        m.d.sync += blocked.eq(self.ready & ~self.swap & (blocked | (request & (index == 0))))
+        with m.If(~blocked):
             m.d.sync += held.eq(request)
 
         # -- vectors of an S, and one S after another ----------------------------------------------
-        index = Signal(range(lanes))
         last_index, last_group, last_row = Signal(), Signal(), Signal()
         at_end = Signal()
         one_group = Signal()
@@ -112,14 +112,13 @@ class StationaryLoader(wiring.Component):
 
         # Whether a record is really taken is known late. So that at ``i`` goes into the registers
         # whenever these are not needed: while nothing is loaded, and with the last vector.
-        spare = Signal()
         m.d.comb += [
-            spare.eq(~active | ~loads),
             at_end.eq(last_index & last_group & last_row),
             walk.head.eq(head),
-            walk.take.eq(spare | at_end),
-            walk.advance.eq(spare | request),
+            walk.take.eq(~loading | at_end),
+            walk.advance.eq(~loading | request),
             walk.row_ends.eq(last_index & last_group),
+            walk.available.eq(self.available),
         ]
         with m.If(walk.advance & walk.take):
             m.d.sync += [
@@ -132,40 +131,53 @@ class StationaryLoader(wiring.Component):
         # The cycle of a record's last vector also takes the end of its step, and the next record.
         finished, finishing = Signal(), Signal()
         step = Signal(STEP_BITS)
-        arrived, ends = Signal(), Signal()
+        arrived, may_end, ends = Signal(), Signal(), Signal()
         # Both queues move on one cycle late, so that their levels are not in the path.
         taken, ended = Signal(), Signal()
-        following_step = (step + 1)[:STEP_BITS]
+        following_step = Signal(STEP_BITS, init=1)
         more = self.i.valid & (head.step == step)
         follows = self.i.valid & (head.step == following_step)
         left_behind = self.end.payload.release
+        # What remains after the end of a step, below zero if not all of it is there.
+        remaining = Signal(signed(self.depth_bits + 2))
         m.d.sync += [
             taken.eq(takes),
             ended.eq(ends),
-            arrived.eq(self.end.valid & (self.available >= left_behind) & ~ends & ~ended),
+            arrived.eq(self.end.valid & ~ends & ~ended),
+            remaining.eq(self.available - left_behind[: self.depth_bits + 1]),
         ]
         m.d.comb += [
-            finished.eq((request & at_end) | (active & ~loads & (self.available >= lanes))),
-            finishing.eq(~active | finished),
-            ends.eq(finishing & ~taken & arrived & ~more),
-            takes.eq(finishing & ~taken & (more | (arrived & follows))),
+            finished.eq((request & at_end) | (skipping & (self.available >= lanes))),
+            finishing.eq(~(loading | skipping) | finished),
+            may_end.eq(~taken & arrived & (remaining >= 0) & ~more),
+            ends.eq(finishing & may_end),
+            takes.eq(finishing & ~taken & (more | (may_end & follows))),
             self.end.ready.eq(ended),
             self.i.ready.eq(taken),
             # The end of a step of blocks leaves nothing behind.
             self.release.eq((finished & frees) | ends),
-            self.count.eq(Mux(active & frees, lanes, left_behind)),
+            self.count.eq(Mux(frees, lanes, left_behind)),
         ]
+        with m.If(frees):
+            m.d.comb += walk.remaining.eq(self.available - lanes)
+        with m.Elif(may_end):
+            m.d.comb += walk.remaining.eq(remaining)
+        with m.Else():
+            m.d.comb += walk.remaining.eq(self.available)
         with m.If(ends):
-            m.d.sync += step.eq(following_step)
+            m.d.sync += [step.eq(following_step), following_step.eq(following_step + 1)]
         with m.If(finishing):
-            m.d.sync += [active.eq(takes), loads.eq(~is_skip), frees.eq(is_block | is_skip)]
+            m.d.sync += [
+                loading.eq(takes & ~is_skip),
+                skipping.eq(takes & is_skip),
+                frees.eq(takes & (is_block | is_skip)),
+            ]
 
         # -- the buffer answers one cycle later ----------------------------------------------------
         use_data, identity, ones = Signal(), Signal(), Signal()
-        m.d.comb += self.shadow.valid.eq(held & room)
+        m.d.comb += self.shadow.valid.eq(held & ~blocked)
         with m.If(request):
             m.d.sync += [
-                held_first.eq(index == 0),
                 self.shadow.index.eq(index),
                 self.shadow.column.eq(~frees | record.columns),
                 use_data.eq(walk.used),

@@ -1,6 +1,6 @@
 """Sweep issuer: sends one vector a cycle into the array, never too early."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -102,13 +102,13 @@ class SweepIssuer(wiring.Component):
         moves = Signal()
 
         # -- may the next vector be issued? --------------------------------------------------------
-        in_adder = Signal()
+        there, in_adder = Signal(), Signal()
         with m.If(waits):
             with m.If(~self.bank_free):
                 m.d.comb += self.stall_bank.eq(1)
             with m.Elif(new_stationary & ~self.stationary_ready):
                 m.d.comb += self.stall_stationary.eq(1)
-            with m.Elif(self.offset >= self.available):
+            with m.Elif(~there):
                 m.d.comb += self.stall_stream.eq(1)
             with m.Elif(in_adder):
                 m.d.comb += self.stall_hazard.eq(1)
@@ -123,13 +123,18 @@ class SweepIssuer(wiring.Component):
         at_end, ends, ended = Signal(), Signal(), Signal()
         # Both queues move on one cycle late, so that their levels are not in the path. Vectors and
         # banks that are there stay there until the end.
-        here = self.end.valid & (self.available >= end.release) & ~ends & ~ended
+        here = self.end.valid & ~ends & ~ended
+        # What remains after the end, below zero if not all of the step is there.
+        remaining = Signal(signed(len(self.available) + 1))
+        allowed = Signal()
         m.d.sync += [
             ended.eq(ends),
             arrived.eq(here),
-            may_end.eq(here & (self.bank_free | ~end.commit)),
+            remaining.eq(self.available - end.release[: len(self.available)]),
+            allowed.eq(here & (self.bank_free | ~end.commit)),
         ]
         m.d.comb += [
+            may_end.eq(allowed & (remaining >= 0)),
             # No vector of the step is left but the next one. What is at ``i`` comes to the nest
             # first, whatever its step.
             at_end.eq(Mux(follows, ~same_step, ~self.i.valid)),
@@ -139,11 +144,14 @@ class SweepIssuer(wiring.Component):
             self.count.eq(end.release),
             self.commit.eq(ends & end.commit),
         ]
-        following_step = (step + 1)[:STEP_BITS]
+        following_step = Signal(STEP_BITS, init=1)
         with m.If(ends):
-            m.d.sync += step.eq(following_step)
+            m.d.sync += [step.eq(following_step), following_step.eq(following_step + 1)]
         with m.If(~waits & at_end & self.end.valid & ~ended):
-            m.d.comb += [self.stall_stream.eq(~arrived), self.stall_bank.eq(arrived & ~may_end)]
+            m.d.comb += [
+                self.stall_stream.eq(~arrived | (remaining < 0)),
+                self.stall_bank.eq(arrived & (remaining >= 0) & ~allowed),
+            ]
 
         # -- one vector on -------------------------------------------------------------------------
         follows_end = may_end & (ahead == following_step)
@@ -172,10 +180,15 @@ class SweepIssuer(wiring.Component):
         with m.Elif(ends):
             m.d.sync += same_step.eq(ahead == following_step)
         m.d.sync += [self.begins.eq(moves & nest.first[0]), self.slot.eq(slot)]
+        # Whether the operand is there is compared a cycle ahead. The first vector of a step moves
+        # with the end of the one before.
+        m.d.sync += there.eq(self.offset < self.available)
+        following = nest.address.a0[: len(self.offset)]
         with m.If(moves):
             m.d.sync += [
                 waits.eq(1),
-                self.offset.eq(nest.address.a0),
+                there.eq(Mux(same_step, following < self.available, following < remaining)),
+                self.offset.eq(following),
                 self.address.eq(nest.address.a1),
                 new_stationary.eq(nest.first[0] | (swap_inner & nest.first[2])),
             ]

@@ -5,6 +5,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import Out
 from amaranth.utils import exact_log2
 
+from ..datapath.elastic import SkidBuffer
 from .axi import AXI_BURST_INCR, AXI_CACHE, AxiReadSignature, BeatLayout, RunTag
 from .burst_port import BurstPort
 
@@ -106,7 +107,7 @@ class BurstReader(BurstPort):
         bus = self.bus
         splitter, stopped = self.split_runs(m)
 
-        # One entry a burst, from the cycle it is loaded for the bus to its last beat: what the
+        # One entry a burst, from the cycle it is taken for the bus to its last beat: what the
         # returning beats need to know, and the count of bursts in flight.
         flight_layout = data.StructLayout({"tag": RunTag(), "last": 1})
         m.submodules.flight = flight = fifo.SyncFIFO(
@@ -119,13 +120,21 @@ class BurstReader(BurstPort):
         taken = Signal()
         roomy, empty = self._land(m, landed, burst, taken)
 
+        # Between the splitter and the bus, whose answer comes late.
+        m.submodules.request = request = SkidBuffer(len(bus.araddr) + len(bus.arlen))
+
         # There is room for another burst: a register, which sees what is taken just now.
         may = Signal()
         few = (flight.w_level < self._max_outstanding - level for level in range(2))
         m.d.sync += may.eq(roomy & _with(taken, few))
         m.d.comb += [
-            burst.ready.eq((~bus.arvalid | bus.arready) & may & ~stopped),
+            burst.ready.eq(request.i.ready & may & ~stopped),
             taken.eq(burst.valid & burst.ready),
+            request.i.valid.eq(taken),
+            request.i.p.eq(Cat(burst.p.address, burst.p.len)),
+            Cat(bus.araddr, bus.arlen).eq(request.o.p),
+            bus.arvalid.eq(request.o.valid),
+            request.o.ready.eq(bus.arready),
             flight.w_en.eq(taken),
             flight.w_data.eq(Cat(burst.p.tag, burst.p.last)),
             bus.arid.eq(self._axi_id),
@@ -133,14 +142,6 @@ class BurstReader(BurstPort):
             bus.arburst.eq(AXI_BURST_INCR),
             bus.arcache.eq(AXI_CACHE),
         ]
-        with m.If(bus.arready):
-            m.d.sync += bus.arvalid.eq(0)
-        with m.If(taken):
-            m.d.sync += [
-                bus.arvalid.eq(1),
-                bus.araddr.eq(burst.p.address),
-                bus.arlen.eq(burst.p.len),
-            ]
 
         failed = bus.rresp[1]  # SLVERR and DECERR; EXOKAY never answers a normal read.
         ours = Signal()

@@ -158,26 +158,29 @@ class BurstSplitter(wiring.Component):
             self.busy.eq(present | runs.r_rdy),
         ]
 
+        # All but when to go on is decided by registers: the bus's answer comes late.
         taken = self.o.valid & self.o.ready
-        with m.If(taken):
-            m.d.sync += [
-                beat_address.eq(beat_address + longest),
-                left.eq(next_left),
-                longest.eq(next_longest),
-                last.eq(next_left <= next_longest),
-            ]
-        with m.If(~present | (taken & last)):
-            m.d.comb += runs.r_en.eq(1)
-            m.d.sync += [
-                present.eq(runs.r_rdy),
-                legal.eq(runs.r_rdy & (refusal_next == BusError.NONE)),
-                beat_address.eq(waiting.run.address >> self._byte_bits),
-                left.eq(waiting.run.beats),
-                longest.eq(waiting.longest),
-                last.eq(waiting.run.beats <= waiting.longest),
-                tag.eq(waiting.run.tag),
-                refusal.eq(refusal_next),
-            ]
+        done = ~present | last
+        m.d.comb += runs.r_en.eq(done & (~present | taken))
+        with m.If(~present | taken):
+            with m.If(done):
+                m.d.sync += [
+                    present.eq(runs.r_rdy),
+                    legal.eq(runs.r_rdy & (refusal_next == BusError.NONE)),
+                    beat_address.eq(waiting.run.address >> self._byte_bits),
+                    left.eq(waiting.run.beats),
+                    longest.eq(waiting.longest),
+                    last.eq(waiting.run.beats <= waiting.longest),
+                    tag.eq(waiting.run.tag),
+                    refusal.eq(refusal_next),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    beat_address.eq(beat_address + longest),
+                    left.eq(next_left),
+                    longest.eq(next_longest),
+                    last.eq(next_left <= next_longest),
+                ]
         return m
 
     def _longest(self, beat_address):

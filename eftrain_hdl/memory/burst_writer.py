@@ -1,6 +1,6 @@
 """Writes a stream of beats to runs of memory over AXI4."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -197,34 +197,24 @@ class BurstWriter(BurstPort):
             beats.valid.eq(buffer.r_rdy),
             buffer.r_en.eq(beats.ready),
         ]
-        # Two entries keep the comparison off the critical path of the splitter. The burst that is
-        # next stands in a register, with the result of its comparison.
+        # The burst that is next stands in a register. From then on its beats are missing from the
+        # surplus, which is below zero until all of them wait in the buffer.
         m.submodules.held = held = fifo.SyncFIFO(width=len(cut.p.as_value()), depth=2)
         following = data.View(cut.p.shape(), held.r_data)
         burst = stream.Signature(cut.p.shape()).create(path=("burst",))
-        present, accepted, taken = Signal(), Signal(), Signal()
-        unclaimed = Signal(range(self._stored_beats + 3))
-        claimed = burst.p.len + 1
-        spare = Signal.like(unclaimed)
+        present, accepted = Signal(), Signal()
+        surplus = Signal(signed((self._stored_beats + 2).bit_length() + 1))
         m.d.comb += [
             held.w_data.eq(cut.p),
             held.w_en.eq(cut.valid),
             cut.ready.eq(held.w_rdy),
-            spare.eq(unclaimed - claimed),
-            accepted.eq(self.i.valid & self.i.ready),
-            taken.eq(burst.valid & burst.ready),
-            held.r_en.eq(~present | taken),
+            held.r_en.eq(~present | (burst.valid & burst.ready)),
+            burst.valid.eq(present & (surplus >= 0)),
         ]
-        m.d.sync += [
-            unclaimed.eq(unclaimed + accepted - Mux(taken, claimed, 0)),
-            burst.valid.eq(present & (unclaimed > burst.p.len)),
-        ]
+        left = surplus + accepted
+        m.d.sync += [accepted.eq(self.i.valid & self.i.ready), surplus.eq(left)]
         with m.If(held.r_en):
-            # Both comparisons are made before it is known which one counts.
-            complete = Mux(taken, spare > following.len, unclaimed > following.len)
-            m.d.sync += [
-                present.eq(held.r_rdy),
-                burst.p.eq(following),
-                burst.valid.eq(held.r_rdy & complete),
-            ]
+            m.d.sync += [present.eq(held.r_rdy), burst.p.eq(following)]
+            with m.If(held.r_rdy):
+                m.d.sync += surplus.eq(left - following.len - 1)
         return burst, held.r_rdy | present

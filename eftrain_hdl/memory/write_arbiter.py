@@ -20,7 +20,7 @@ class WriteArbiter(wiring.Component):
     order of the requests. ``awid`` passes through: the writer at ``client0`` must use 0, that at
     ``client1`` must use 1, and so on.
 
-    *Latency*: one cycle for requests, two from a request to its first beat, none for responses.
+    *Latency*: one cycle for requests, three from a request to its first beat, none for responses.
     *Throughput*: one request and one beat a cycle, also from the burst of one client to that of
     another. *Backpressure*: a burst of one client waits for the data of the bursts requested before
     it, so a client must request a burst only when it has all of its data (``stored_beats`` of
@@ -65,7 +65,10 @@ class WriteArbiter(wiring.Component):
         asking = Cat(client.awvalid for client in clients)
         free = Signal()
         chosen = round_robin(m, asking, taken=free)
-        m.submodules.order = order = fifo.SyncFIFO(width=len(chosen), depth=self._bursts_ahead)
+        # Its front is in registers: whether a client's beat moves is decided by it.
+        m.submodules.order = order = fifo.SyncFIFOBuffered(
+            width=len(chosen), depth=self._bursts_ahead
+        )
         m.d.comb += [
             free.eq((~bus.awvalid | bus.awready) & order.w_rdy),
             order.w_data.eq(chosen),

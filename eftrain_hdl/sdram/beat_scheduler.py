@@ -21,7 +21,10 @@ class BeatScheduler(wiring.Component):
 
     A change of direction costs the data pins some five cycles, and often a row. So one direction
     goes on while it has beats, up to the end of the burst in which it has had ``quantum`` of them
-    while the other waited. Combinational.
+    while the other waited.
+
+    *Latency*: one cycle. *Throughput*: a beat every other cycle, several times what the SDRAM can
+    do. *Backpressure*: ``o`` comes from registers, and no path leads from ``o.ready`` to an input.
 
     Parameters
     ----------
@@ -59,19 +62,26 @@ class BeatScheduler(wiring.Component):
         other = Mux(writing, self.read.valid, self.write.valid & self.pressing)
         turn = Signal()
         write = Signal()
+        free = ~self.o.valid
         m.d.comb += [
             turn.eq(other & (~same | (streak[-1] & between_bursts))),
             write.eq(writing ^ turn),
-            self.o.valid.eq(same | other),
-            self.o.p.write.eq(write),
-            self.o.p.request.eq(Mux(write, self.write.p.as_value(), self.read.p.as_value())),
-            self.read.ready.eq(self.o.ready & ~write),
-            self.write.ready.eq(self.o.ready & write),
+            self.read.ready.eq(free & ~write),
+            self.write.ready.eq(free & write),
         ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [writing.eq(write), between_bursts.eq(self.o.p.request.last)]
-            with m.If(turn):
-                m.d.sync += streak.eq(1)
-            with m.Elif(~streak[-1]):
-                m.d.sync += streak.eq(streak + 1)
+        chosen = self.read.p.shape()(Mux(write, self.write.p.as_value(), self.read.p.as_value()))
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(free):
+            m.d.sync += [self.o.p.write.eq(write), self.o.p.request.eq(chosen)]
+            with m.If(same | other):
+                m.d.sync += [
+                    self.o.valid.eq(1),
+                    writing.eq(write),
+                    between_bursts.eq(chosen.last),
+                ]
+                with m.If(turn):
+                    m.d.sync += streak.eq(1)
+                with m.Elif(~streak[-1]):
+                    m.d.sync += streak.eq(streak + 1)
         return m

@@ -517,7 +517,7 @@ async def no_bubble_between_sweeps(dut):
         )  # fmt: skip
         assert not any(inside) and not any(at_starts)
         # Bounds of the first tap, the queues, and T vectors of S.
-        assert first <= 11 + T
+        assert first <= 12 + T
 
 
 def tiles_of(model, events):

@@ -147,9 +147,9 @@ def test_drain(group, pool, stalls):
     lasts = [beats[count * end - 1][0] for end in ends]
     assert finals == [last for last, tile in zip(lasts, tiles, strict=True) if tile.final]
     if not stalls:
-        # Three cycles for the first tile, the read, the FIFO.
-        assert beats[0][0] == 5
+        # Four cycles for the first tile, the read, the buffer.
+        assert beats[0][0] == 6
         # The next tile is taken when the last vector of this one is due. Two cycles later the nest
         # stands at its first vector, which is read as soon as the beats of the last one are sent.
         waits = (3 if count == 1 or tile.total == 1 else 2 for tile in tiles[:-1])
-        assert lasts[-1] == 4 + len(beats) + sum(max(wait - count, 0) for wait in waits)
+        assert lasts[-1] == 5 + len(beats) + sum(max(wait - count, 0) for wait in waits)

@@ -90,7 +90,7 @@ class Machine:
     load_stationary: int = 1
     normalise: int = 12
     scale: int = 8
-    bounds: int = 5
+    bounds: int = 6
     row: int = 1
     tap: int = 1
     emit: int = 1
