@@ -143,7 +143,8 @@ class StationaryLoader(wiring.Component):
         m.d.sync += [
             taken.eq(takes),
             ended.eq(ends),
-            arrived.eq(self.end.valid & ~ends & ~ended),
+            # What is released now, `remaining` does not know in the next cycle.
+            arrived.eq(self.end.valid & ~self.release & ~ended),
             remaining.eq(self.available - left_behind[: self.depth_bits + 1]),
         ]
         m.d.comb += [
