@@ -221,7 +221,7 @@ class Writer(Chain):
             size = min(self._longest, self.rest)
             complete = self.entered.at(self._claims + size)
             if complete is not None:
-                ready = max(self._available + 1, complete + self._machine.stored)
+                ready = max(self._available, complete + self._machine.stored)
                 self.asked = max(ready, self._flight[0] + 1) + 1
         return self.asked
 
