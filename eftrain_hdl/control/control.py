@@ -276,7 +276,10 @@ class Control(wiring.Component):
             registers.error_descriptor.value.eq(Mux(supervisor.failed, supervisor.descriptor, 0)),
             registers.irq_status.set.done.eq(supervisor.succeeds),
             registers.irq_status.set.error.eq(supervisor.fails),
-            registers.irq_status.set.descriptor.eq(self.done & supervisor.running),
+            # Not in the cycle of a soft reset, which clears what it interrupts.
+            registers.irq_status.set.descriptor.eq(
+                self.done & supervisor.running & ~supervisor.soft_reset
+            ),
             registers.irq_status.clear.eq(supervisor.soft_reset),
         ]
         m.d.sync += self.irq.eq(

@@ -214,7 +214,7 @@ def test_checker_error_after_good_work():
     assert len(bench.executed) == len(bench.done_cycles) == 1
 
 
-@pytest.mark.parametrize("delay", [0, 1, 20, 30, 47, 48, 49, 60, 150])
+@pytest.mark.parametrize("delay", [0, 1, 20, 30, 47, 48, 49, 60, *range(86, 94), 150])
 def test_soft_reset_of_a_program(delay):
     """A soft reset at any time, while fetching or executing, leaves a device that works."""
     bench = ControlBench((WORK, *loop(3, WORK), END), work_cycles=50)

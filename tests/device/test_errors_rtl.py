@@ -185,7 +185,7 @@ class Bench:
         for name, value in (
             ("WINDOW_BASE", self.base), ("WINDOW_LIMIT", self.base + WINDOW), ("WATCHDOG", 0),
             ("PROGRAM_ADDRESS", self.base + PROGRAM), ("PROGRAM_LENGTH", len(descriptors)),
-            ("IRQ_STATUS", 3), ("IRQ_ENABLE", 3),
+            ("IRQ_STATUS", 7), ("IRQ_ENABLE", 3),
         ):  # fmt: skip
             self.write_register(name, value)
         self.command("start")
@@ -626,11 +626,13 @@ def test_registers_after_an_error_and_a_start_without_reset(bench):
     assert bench.field("ERROR", "code") == ErrorCode.ADDRESS_OUT_OF_WINDOW
     assert bench.field("ERROR", "unit") == ErrorUnit.STREAM
     assert bench.register("ERROR_DESCRIPTOR") == 1
-    assert bench.register("IRQ_STATUS") == 2
+    # An error; the first descriptor may have been completed before.
+    assert bench.register("IRQ_STATUS") & 3 == 2
     bench.start(bench.layer(), END)
     assert bench.device.wait(100_000)
     assert [bench.field("STATUS", name) for name in ("busy", "done", "error")] == [0, 1, 0]
-    assert (bench.register("ERROR"), bench.register("IRQ_STATUS")) == (0, 1)
+    # END, and the descriptor ahead of it.
+    assert (bench.register("ERROR"), bench.register("IRQ_STATUS")) == (0, 5)
     assert bench.device.read_memory(bench.base + OUTPUT, 2 * BLOCK) == bench.expected
     bench.works()
 
