@@ -38,7 +38,7 @@ def block_parts(work):
     beats = work.config.vector_beats
     parts = [Part(side=work.parameters.beats)] if work.parameters.beats else []
     if work.is_update:
-        copies = 1 + _is_twice(work)
+        copies = 1 + work.gives_velocity
         reads = copies if Flag.UPDATE in work.flags else 0
         sums = work.geometry.taps * work.group * beats
         parts.append(_cut(Part(sums, reads * sums, 0, copies * sums)))
@@ -54,11 +54,6 @@ def block_parts(work):
     elif work.flags & {Flag.STATISTICS, Flag.SUMS}:
         parts.append(Part(wait=True))
     return tuple(parts)
-
-
-def _is_twice(work):
-    """Whether the drain gives a weight and its velocity for each sum."""
-    return work.is_update and {Flag.MOMENTUM, Flag.UPDATE} <= work.flags
 
 
 def _cut(part):
@@ -117,7 +112,7 @@ class Drain:
             step, begin = self._finished[0]
             time = max(begin, self._free, fence)
             work, read = step.work, time
-            late = self._machine.epilogue + self._machine.again * _is_twice(work)
+            late = self._machine.epilogue + self._machine.again * work.gives_velocity
             parts = block_parts(work)
             for _ in range(work.out_blocks):
                 for part in parts:

@@ -152,6 +152,9 @@ class Step:
         self.groups = ceil_div(images * cols.small, self.group)
         self.has_bias_tap = self.is_update and Flag.BIAS in self.flags and first_in
 
+        # The drain gives a weight and its velocity for each sum.
+        self.gives_velocity = self.is_update and {Flag.MOMENTUM, Flag.UPDATE} <= self.flags
+
     def _vectors(self, count):
         return count * self.config.vector_beats
 
@@ -319,7 +322,7 @@ class Step:
     def results(self):
         """Output chain of one out block; without the statistics record."""
         if self.is_update:
-            copies = 2 if Flag.UPDATE in self.flags and Flag.MOMENTUM in self.flags else 1
+            copies = 1 + self.gives_velocity
             vectors = self.geometry.taps * self.group
             data = (
                 runs(2 * vectors, self._vectors(1))

@@ -14,8 +14,9 @@ _WIDE = ("CYCLES", "ACTIVE")
 _NARROW = (*isa.STALLS, *BEATS)
 _WRAP = 1 << 32
 
-_EVENTS = {event.name: 1 << event.lsb for event in isa.REGISTER["IRQ_STATUS"].fields}
-_DESCRIPTOR = _EVENTS["descriptor"]
+_DESCRIPTOR = sum(
+    1 << event.lsb for event in isa.REGISTER["IRQ_STATUS"].fields if event.name == "descriptor"
+)
 
 
 @dataclass(frozen=True)
