@@ -246,15 +246,19 @@ class Engine(wiring.Component):
         maps_busy = self._connect_vector_requests(m, chains, vector, loss_map, oldest)
         streamed, side = chains["stream"].o, chains["side"].o
         stream_in = self._connect_operands(m, chains, kernel)
-        logits, labels = SkidBuffer(config.data_bits), SkidBuffer(config.data_bits)
-        for name, buffer in (("logits", logits), ("side", labels)):
-            m.submodules[f"vector_{name}_buffer"] = buffer
-            connect(m, buffer.o, getattr(vector, name))
+        logits, labels, vector_o = (SkidBuffer(config.data_bits) for _ in range(3))
+        m.submodules.vector_logits_buffer = logits
+        m.submodules.vector_side_buffer = labels
+        # What is in here has a run in the writer, whose chain is busy for it.
+        m.submodules.vector_o_buffer = vector_o
+        connect(m, logits.o, vector.logits)
+        connect(m, labels.o, vector.side)
+        connect(m, vector.o, vector_o.i)
         fork(m, vector_runs, streamed, (logits.i, "data"), (stream_in, None))
         fork(m, vector_runs, side, (labels.i, "data"), (epilogue.side, "data"))
         take_words(m, chains["auxiliary"].o, epilogue.auxiliary)
         connect(m, kernel.o, epilogue.acc)
-        select(m, vector_runs, vector.o, epilogue.o, chains["output"].i)
+        select(m, vector_runs, vector_o.o, epilogue.o, chains["output"].i)
         connect(m, epilogue.second, chains["second"].i)
         m.d.comb += [
             kernel.descriptors.eq(descriptors),

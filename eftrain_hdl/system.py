@@ -8,7 +8,7 @@
 ```
 """
 
-from amaranth.hdl import Module
+from amaranth.hdl import Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -51,13 +51,14 @@ class SerialSystem(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, id_bits = self.config, self.config.core.id_bits
-        m.submodules.bridge = bridge = SerialBridge(
+        bridge = SerialBridge(
             clock_hz=config.clock_hz,
             baud=config.baud,
             memory_base=config.memory_base,
             memory_size=ULX3S_PART.size,
             id_bits=id_bits,
         )
+        m.submodules.bridge = reset_domain(m, Const(0), name="alone")(bridge)
         # The host can reset all but the bridge.
         behind_bridge = reset_domain(m, bridge.core_reset, name="behind_bridge")
         core = BusCore(config.core)

@@ -44,6 +44,13 @@ _NO_COLLISIONS = (
     "setparam -set COLLISION_X_MASK 1'1 @free r:CLK_ENABLE=1 %i",
 )
 
+# Modules that are mapped by themselves, as streams with registers at both ends go in and out of
+# them: abc9 of yosys 0.70 fails an assertion when a module has more than 65,536 inputs and cells'
+# outputs.
+_PARTS = " ".join(
+    f"{{top}}.system.{part}" for part in ("bridge", "memory", "core.control", "core.engine.vector")
+)
+
 # How logic becomes LUTs, in place of what synth_ecp5 does. Its wire of 0.3 ns makes a block RAM the
 # longest path there is, and lets all logic be as deep as that; 1.1 ns is what wires really take, so
 # that the number of LUTs in a row decides. The script balances the logic between two rounds of
@@ -79,11 +86,15 @@ def synthesise(folder, top):
     # Multiplexers that join LUTs to wider ones make none of our adders faster, and keep those LUTs
     # from being placed apart.
     synth = f"synth_ecp5 -nowidelut -top {top}"
+    parts = _PARTS.format(top=top)
     script = [
         f"read_rtlil {top}.il",
         *_NO_COLLISIONS,
+        f"setattr -mod -set keep_hierarchy 1 {parts}",
         f"{synth} -run begin:map_luts",
         *_MAP_LUTS,
+        f"setattr -mod -unset keep_hierarchy {parts}",
+        "flatten",
         f"{synth} -run map_cells: -json {top}.json",
     ]
     (folder / f"{top}.ys").write_text("\n".join(script) + "\n")

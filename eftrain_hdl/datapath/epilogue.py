@@ -314,7 +314,7 @@ class Epilogue(wiring.Component):
         # Without UNPOOL the router takes no windows.
         m.d.comb += [
             router.windows.payload.eq(auxiliary.payload),
-            router.windows.valid.eq(auxiliary.valid & mode.unpool),
+            router.windows.valid.eq(auxiliary.valid & ~mode.no_unpool),
             auxiliary.ready.eq(router.windows.ready | (issue & mode.adds)),
         ]
         wiring.connect(m, router.seconds, second_results.o)

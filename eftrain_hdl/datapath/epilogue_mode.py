@@ -20,8 +20,9 @@ class EpilogueMode(wiring.Component):
         Of the descriptor.
     relu, adds, pool, unpool, side_mask : Out(1)
         The flags RELU, ADD, POOL, UNPOOL and SIDE_MASK.
-    adds_nothing : Out(1)
-        No ADD. For control, as the data's multiplexers make ``adds`` slow.
+    adds_nothing, no_unpool : Out(1)
+        No ADD, no UNPOOL. For control, as the data's multiplexers make ``adds`` and ``unpool``
+        slow.
     keeps : Out(1)
         POOL with KEEP.
     keeps_nothing : Out(1)
@@ -52,6 +53,7 @@ class EpilogueMode(wiring.Component):
     unpool: Out(1)
     side_mask: Out(1)
     adds_nothing: Out(1, init=1)
+    no_unpool: Out(1, init=1)
     keeps: Out(1)
     keeps_nothing: Out(1, init=1)
     is_update: Out(1)
@@ -80,6 +82,7 @@ class EpilogueMode(wiring.Component):
             self.relu.eq(flags[Flag.RELU]),
             self.adds.eq(flags[Flag.ADD]),
             self.adds_nothing.eq(~flags[Flag.ADD]),
+            self.no_unpool.eq(~flags[Flag.UNPOOL]),
             self.pool.eq(pool),
             self.unpool.eq(flags[Flag.UNPOOL]),
             self.side_mask.eq(side_mask),

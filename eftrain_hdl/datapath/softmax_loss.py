@@ -99,6 +99,8 @@ class SoftmaxLoss(wiring.Component):
         position = Signal(17)
         # Words that came in and were not looked at yet, the next one lowest; or that go out.
         beat, filled, packs = Signal(128), Signal(), Signal()
+        # The next beat moves up, behind the last word of this one.
+        wants_beat = Signal()
         mean = Signal(32)
 
         # Numbers of the descriptor as they are looked at: long before, so from registers.
@@ -120,11 +122,13 @@ class SoftmaxLoss(wiring.Component):
         ]
 
         # The largest logit so far, and the one that is compared with it.
+        is_right = Signal()
         maximum, best, x_label = Signal(32), Signal(16), Signal(32)
         maximum_key, key = Signal(32), Signal(32)
         rival, rival_at, competes = Signal(32), Signal(16), Signal()
         word = beat[:32]
         m.d.sync += [
+            is_right.eq(best == label),
             competes.eq(filled & inside),
             key.eq(order_key(word)),
             rival.eq(word),
@@ -153,6 +157,7 @@ class SoftmaxLoss(wiring.Component):
             write.en.eq((filled & inside) | sequencer.write),
             write.addr.eq(Mux(filled, position, sequencer.write_class)),
             write.data.eq(Mux(filled, word, sequencer.word)),
+            self.logits.ready.eq(wants_beat),
             self.o.payload.eq(beat),
         ]
         m.d.sync += self.nonfinite.eq(sequencer.report & sequencer.word[23:31].all())
@@ -184,26 +189,28 @@ class SoftmaxLoss(wiring.Component):
                     m.next = "CHECK"
 
             with m.State("CHECK"):
-                m.next = "LOGITS"
                 with m.If(label >= self.classes):
                     m.next = "FAILED"
+                with m.Else():
+                    m.d.sync += wants_beat.eq(1)
+                    m.next = "LOGITS"
 
             with m.State("FAILED"):
                 m.d.comb += self.label_error.eq(1)
 
             with m.State("LOGITS"):
-                ends_beat = position[:2] == 3
-                m.d.comb += self.logits.ready.eq(~filled | (ends_beat & ~last_beat))
                 with m.If(filled):
                     m.d.sync += [beat.eq(beat >> 32), position.eq(position + 1)]
                     with m.If(inside & (position == label)):
                         m.d.sync += x_label.eq(word)
-                    with m.If(ends_beat):
+                    with m.If((position[:2] == 2) & ~last_beat):
+                        m.d.sync += wants_beat.eq(1)
+                    with m.If(position[:2] == 3):
                         m.d.sync += filled.eq(0)
                         with m.If(last_beat):
                             m.next = "LABEL LOGIT"
-                with m.If(self.logits.valid & self.logits.ready):
-                    m.d.sync += [beat.eq(self.logits.payload), filled.eq(1)]
+                with m.If(self.logits.valid & wants_beat):
+                    m.d.sync += [beat.eq(self.logits.payload), filled.eq(1), wants_beat.eq(0)]
 
             with m.State("LABEL LOGIT"):
                 # Meanwhile the last word is compared.
@@ -212,7 +219,7 @@ class SoftmaxLoss(wiring.Component):
 
             with m.State("MAXIMUM"):
                 put(NEGATIVE_MAXIMUM, maximum ^ (1 << 31))
-                m.d.sync += [correct.eq(correct + (best == label)), image.eq(image + 1)]
+                m.d.sync += image.eq(image + 1)
                 run(Segment.CLEAR)
                 m.next = "CLEAR"
 
@@ -272,7 +279,7 @@ class SoftmaxLoss(wiring.Component):
                         m.next = "NEXT"
 
             with m.State("NEXT"):
-                m.d.sync += packs.eq(0)
+                m.d.sync += [packs.eq(0), correct.eq(correct + is_right)]
                 m.next = "LABELS"
                 with m.If(all_images):
                     run(Segment.END)
