@@ -8,6 +8,7 @@ import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from multiprocessing import get_context
 
 from eftrain_hdl.config import CoreConfig
@@ -19,20 +20,18 @@ from ..errors import UserError
 from ..network_file import load_network
 from ..pack import program
 from ..plan.model import BENCHMARK_MEMORY, predict, predict_program
+from ..plan.model_clock import Seen
 from ..plan.overlap import mark_ahead
 from ..plan.report import plan_step
 from ..profile.sampling import CompletionDevice
 from .rtl import MEMORY_SIZE, check, largest_error, mean_error, random_tensors, run_passes
 
-__all__ = ["ALL", "SHORT", "Measured", "Task", "measure", "run_tasks", "tasks_of", "worst"]
+__all__ = ["ALL", "Measured", "Task", "measure", "run_tasks", "tasks_of", "worst"]
 
 ALL = "all"
 """Layer of a task that runs a whole step."""
 
 STEP = "whole step"
-
-SHORT = 100 * BENCHMARK_MEMORY.refresh
-"""Cycles of a pass below which a refresh more or less is over 1 % of it."""
 
 CONVOLUTIONS = (Opcode.CONV_FP, Opcode.CONV_BP, Opcode.CONV_WU)
 
@@ -74,7 +73,7 @@ class Measured:
     alone : bool
         The pass was the only one of its program; else it was one of a step.
     cycles, rtl_cycles : int
-        Predicted, and counted by the device.
+        Predicted for a memory that refreshes when it did here, and counted by the device.
     bound : str
     array_share : float or None
         Part of the RTL's cycles in which a vector entered the array; None for the passes of a step.
@@ -82,6 +81,8 @@ class Measured:
         Of the worst tensor against float64; None for the passes of a step.
     digest : str
         Of what was run, descriptors included.
+    gone : int or None
+        Cycles of the memory's refresh period that had gone at the doorbell; None if unknown.
     """
 
     network: str
@@ -97,16 +98,12 @@ class Measured:
     array_share: float | None
     error: float | None
     digest: str
+    gone: int | None = None
 
     @property
     def deviation(self):
         """Of the model, relative to the RTL."""
         return self.cycles / self.rtl_cycles - 1
-
-    @property
-    def is_short(self):
-        """Whether a refresh of the memory, of which the model does not know when, is over 1 %."""
-        return self.rtl_cycles < SHORT
 
     @property
     def title(self):
@@ -141,9 +138,8 @@ class Measured:
 
 
 def worst(measured):
-    """The one whose prediction is off by most; a short one only if there are no others."""
-    long = [one for one in measured if not one.is_short]
-    return max(long or measured, key=lambda one: abs(one.deviation))
+    """The one whose prediction is off by most."""
+    return max(measured, key=lambda one: abs(one.deviation))
 
 
 def tasks_of(layers, network, config, batch, step_network, step_batch):
@@ -273,16 +269,29 @@ def measure(task, open_device=SimDevice):
             for row, layer_pass in _runnable(step)
             if (row.layer, row.kind) == (task.layer, task.kind)
         )
+        watched = CompletionDevice(device)
         before = random_tensors([layer_pass], config.group)
-        run = run_passes(device, [layer_pass], before)
+        run = run_passes(watched, [layer_pass], before)
+    gone = _gone(watched)
     errors = check([layer_pass], config.group, before, run.tensors, largest_error)
     return [
         Measured(
             task.network, task.array, task.format, task.batch, task.layer, task.kind, True,
-            predict(layer_pass, config).cycles, run.cycles, row.bound,
+            predict(layer_pass, config, seen=_seen(gone)).cycles, run.cycles, row.bound,
             run.counters.counts["ACTIVE"] / run.cycles, max(errors.values()), digest([layer_pass]),
+            gone,
         )
     ]  # fmt: skip
+
+
+def _gone(watched):
+    if watched.doorbell is None:
+        return None
+    return watched.doorbell % BENCHMARK_MEMORY.refresh_period
+
+
+def _seen(gone, completed=()):
+    return None if gone is None else Seen(gone, completed)
 
 
 def as_run(layer_passes):
@@ -293,18 +302,19 @@ def as_run(layer_passes):
 
 def _measure_step(task, device, config, step):
     passes = as_run(step.passes)
-    predictions, cycles = predict_program(passes, config)
     watched = CompletionDevice(device)
     before = random_tensors(passes, config.group)
     run = run_passes(watched, passes, before)
     errors = check(passes, config.group, before, run.tensors, mean_error)
     name = (task.network, task.array, task.format, task.batch)
     # The last pass ends with the program.
-    completed = [*watched.completed[: len(passes) - 1], run.cycles]
+    completed = (*watched.completed[: len(passes) - 1], run.cycles)
+    gone = _gone(watched)
+    predictions, cycles = predict_program(passes, config, seen=_seen(gone, completed))
     rows = [
         Measured(
             *name, row.layer, row.kind, False, prediction.cycles, end - start, row.bound,
-            None, None, digest([layer_pass]),
+            None, None, digest([layer_pass]), gone,
         )
         for row, layer_pass, prediction, start, end in zip(
             step.rows, passes, predictions, [0, *completed[:-1]], completed, strict=True
@@ -312,8 +322,9 @@ def _measure_step(task, device, config, step):
     ]  # fmt: skip
     share = run.counters.counts["ACTIVE"] / run.cycles
     whole = Measured(
-        *name, ALL, ALL, False, cycles, run.cycles, "", share, max(errors.values()), digest(passes)
-    )
+        *name, ALL, ALL, False, cycles, run.cycles, "", share, max(errors.values()), digest(passes),
+        gone,
+    )  # fmt: skip
     return [*rows, whole]
 
 
@@ -334,29 +345,47 @@ def merged(measured, newer):
 
 def current(measured):
     """``measured`` with today's predictions, without runs of what is planned differently today."""
-    steps, found = {}, []
+    runs, found = {}, []
     for one in measured:
-        key = (one.network, one.array, one.format, one.batch)
-        if key not in steps:
-            try:
-                steps[key] = _today(*key)
-            except UserError:  # A network file that is gone.
-                steps[key] = {}
-        cycles = steps[key].get((one.alone, one.layer, one.kind, one.digest))
-        if cycles:
-            found.append(replace(one, cycles=cycles))
-    return found
+        runs.setdefault((one.network, one.array, one.format, one.batch), []).append(one)
+    for key, rows in runs.items():
+        try:
+            today = _today(*key, rows)
+        except UserError:  # A network file that is gone.
+            continue
+        for one in rows:
+            cycles = today.get((one.alone, one.layer, one.kind, one.digest))
+            if cycles:
+                found.append((one, replace(one, cycles=cycles)))
+    order = {id(one): place for place, one in enumerate(measured)}
+    return [new for _, new in sorted(found, key=lambda pair: order[id(pair[0])])]
 
 
-def _today(network, array, number_format, batch):
-    """``{(alone, layer, kind, digest): cycles}`` as planned and predicted now."""
+def _today(network, array, number_format, batch, rows):
+    """``{(alone, layer, kind, digest): cycles}`` of the runs in ``rows`` as planned now."""
     config = CoreConfig.parse(array, number_format)
     step = _step(network, config, batch)
+    alone = {(one.layer, one.kind): one.gone for one in rows if one.alone}
+    found = {
+        (True, row.layer, row.kind, digest([one])): predict(
+            one, config, seen=_seen(alone[row.layer, row.kind])
+        ).cycles
+        for row, one in _runnable(step)
+        if (row.layer, row.kind) in alone
+    }
+    # There is one run of a step at most: a newer one replaces it as a whole.
+    *steps, whole = [one for one in rows if not one.alone] or [None]
+    if whole is None:
+        return found
     passes = as_run(step.passes)
-    predictions, cycles = predict_program(passes, config)
-    found = {(False, ALL, ALL, digest(passes)): cycles}
-    for row, prediction, one in zip(step.rows, predictions, passes, strict=True):
-        found[False, row.layer, row.kind, digest([one])] = prediction.cycles
-    for row, one in _runnable(step):
-        found[True, row.layer, row.kind, digest([one])] = predict(one, config).cycles
+    digests = [digest([one]) for one in passes]
+    # Of another program it is not known what its passes met.
+    same = [one.digest for one in steps] == digests
+    completed = tuple(accumulate(one.rtl_cycles for one in steps))
+    predictions, cycles = predict_program(
+        passes, config, seen=_seen(whole.gone, completed) if same else None
+    )
+    found[False, ALL, ALL, digest(passes)] = cycles
+    for row, prediction, name in zip(step.rows, predictions, digests, strict=True):
+        found[False, row.layer, row.kind, name] = prediction.cycles
     return found

@@ -5,7 +5,7 @@ import re
 
 from ..errors import UserError
 from ..plan.report import peak_gflops
-from .measure import ALL, SHORT, STEP, worst
+from .measure import ALL, STEP, worst
 from .networks import KINDS
 
 __all__ = ["fill", "layer_table", "network_table", "resource_table", "rtl_table", "step_table"]
@@ -95,24 +95,13 @@ def _error(one):
 
 
 def worst_sentence(measured):
-    """How far the model is off at most, and where; short passes in cycles."""
-    off, short = worst(measured), [one for one in measured if one.is_short]
+    """How far the model is off at most, and where."""
+    off = worst(measured)
     verdict = "within" if abs(off.deviation) <= PASS_LIMIT else "**outside**"
-    mixed = 0 < len(short) < len(measured)
-    sentence = (
-        f"Worst of {len(measured) - mixed * len(short)}: {off.title}, {off.deviation:+.2%} "
+    return (
+        f"Worst of {len(measured)}: {off.title}, {off.deviation:+.2%} "
         f"({verdict} the limit of {PASS_LIMIT:.0%})."
     )
-    if mixed:
-        cycles = max(abs(one.cycles - one.rtl_cycles) for one in short)
-        over = sum(abs(one.deviation) > PASS_LIMIT for one in short)
-        off = worst(short)
-        sentence += (
-            f" {len(short)} more take fewer than {SHORT:,} cycles, of which one refresh of the "
-            f"memory is more than {PASS_LIMIT:.0%}: {over} of them are **outside** that limit, by "
-            f"{cycles} cycles at most; worst {off.title}, {off.deviation:+.2%}."
-        )
-    return sentence
 
 
 def step_table(measured):

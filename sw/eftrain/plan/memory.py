@@ -6,9 +6,9 @@ from ..errors import UserError
 from .layout import align
 
 PAGE = 4096
-"""Large tensors start on a page, because a burst never crosses one."""
+"""A burst never crosses a page, so large tensors start on one, and small ones lie within one."""
 
-SMALL_ALIGNMENT = 64
+SMALLEST = 64
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class MemoryMap:
             region = self.regions[name]
             assert region.nbytes == nbytes, name
             return region
-        start = align(self._next, PAGE if nbytes >= PAGE else SMALL_ALIGNMENT)
+        # A power of two, so a tensor that is no larger does not cross a multiple of a page.
+        start = align(self._next, min(PAGE, max(SMALLEST, 1 << (nbytes - 1).bit_length())))
         self.regions[name] = Region(name, start, nbytes)
         self._next = start + align(nbytes)
         return self.regions[name]

@@ -7,23 +7,17 @@ names those that do not.
 
 from dataclasses import dataclass, replace
 
-from eftrain_hdl.isa import COEFFICIENT_VECTORS, PARAMETER_VECTORS, PARTIAL_BEATS, Flag, Opcode
-
 from .model_core import Core
 from .model_machine import Machine, Memory
+from .model_vector import vector_pass
 
 BENCHMARK_MEMORY = Memory()
 """The memory of ``sim/harness.h``."""
 
 MACHINE = Machine()
 
-BEAT_BYTES, BEAT_WORDS = 16, 4
+BEAT_BYTES = 16
 PORTS = ("stationary", "stream", "side", "write")
-
-LOSS_CHUNK = 16
-"""Classes that the vector unit treats in one step."""
-VECTOR_STEP = 10
-"""Cycles of a step of the vector unit at least."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class Prediction:
         return self.active / self.cycles
 
 
-def predict(layer_pass, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
+def predict(layer_pass, config, memory=BENCHMARK_MEMORY, machine=MACHINE, seen=None):
     """Cycles of one pass, with a tile, run alone.
 
     Parameters
@@ -68,17 +62,19 @@ def predict(layer_pass, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
     config : CoreConfig
     memory : Memory, optional
     machine : Machine, optional
+    seen : Seen, optional
+        Of a run of the pass.
 
     Returns
     -------
     Prediction
     """
     # A pass alone is a program of one.
-    (prediction,), total = predict_program([layer_pass], config, memory, machine)
+    (prediction,), total = predict_program([layer_pass], config, memory, machine, seen)
     return replace(prediction, cycles=total)
 
 
-def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
+def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE, seen=None):
     """Cycles of passes one behind the other, each with a tile.
 
     The tiles of a pass are handed out while the one before it computes and drains. Its reads wait
@@ -91,20 +87,21 @@ def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
         For each pass, with ``cycles`` from the completion of the one before to its own; and the
         cycles of all from the doorbell to END.
     """
-    core = Core(config, memory, machine)
-    core.handed = float(machine.begin + memory.latency)
+    core = Core(config, memory, machine, seen=seen)
+    core.handed = core.fetched()
     runs, predictions = [], []
     for index, layer_pass in enumerate(passes):
         if layer_pass.geometry is None:
             begin = core.handed
             if index:
                 begin = core.finish(runs[-1]) + machine.descriptor
-            run = core.alone(begin, vector_unit_cycles(layer_pass, config, machine))
+            run = core.alone(begin, vector_pass(layer_pass, config, machine))
             prediction = Prediction(0)
         else:
             if index:
                 # Two are in flight.
-                core.handed += machine.descriptor
+                alone = passes[index - 1].geometry is None
+                core.handed += machine.behind_alone if alone else machine.descriptor
                 if index > 1:
                     core.handed = max(core.handed, core.finish(runs[-2]))
             run = core.start(layer_pass, runs[-1] if runs else None)
@@ -122,53 +119,6 @@ def predict_program(passes, config, memory=BENCHMARK_MEMORY, machine=MACHINE):
         )
         completions.append(run.ended)
     return predictions, round(completions[-1] + machine.end)
-
-
-def vector_unit_cycles(layer_pass, config, machine=MACHINE):
-    """Cycles of a LOSS or NORM from its start to its last write."""
-    if layer_pass.opcode is Opcode.LOSS:
-        return machine.vector + _loss_cycles(layer_pass, config.group)
-    return machine.vector + 3 + layer_pass.out_blocks * _norm_cycles(layer_pass.flags, config.group)
-
-
-def _loss_cycles(layer_pass, group):
-    """Classes pass through the sequencer in chunks; a short one waits for its own results."""
-    images, classes = (layer_pass.scalars[name] for name in ("images", "classes"))
-    gradient = Flag.GRADIENT in layer_pass.flags
-
-    def chunk(size):
-        cycles = max(160 + 4.5 * size, 20 + 18.5 * size)
-        return cycles if gradient else cycles - 21 - 2.9 * size
-
-    full, rest = divmod(classes, LOSS_CHUNK)
-    padding = -classes % group * (2.5 if gradient else 1)
-    image = 336 + full * chunk(LOSS_CHUNK) + (chunk(rest) if rest else 0) + padding
-    return round(images * image)
-
-
-def _norm_cycles(flags, group):
-    """Cycles of a channel block: a cycle for each word in and out, and for each of a step's."""
-    gradient, frozen = Flag.GRADIENT in flags, Flag.FROZEN in flags
-    written = COEFFICIENT_VECTORS * group
-    read = PARAMETER_VECTORS * group + written * (Flag.X_PAIR in flags)
-    segments = [18, 2 if frozen else 8]
-    if gradient:
-        segments = [10]
-        segments += [2, 2] if Flag.UPDATE in flags else []
-        segments += [4] if Flag.MOMENTUM in flags else []
-    elif Flag.X_PAIR not in flags:
-        segments.append(2)
-    step = max(group, VECTOR_STEP)
-    cycles = 0
-    if not frozen:
-        written += PARAMETER_VECTORS * group
-        read += group + 2 * PARTIAL_BEATS * BEAT_WORDS
-        sums = PARTIAL_BEATS * BEAT_WORDS
-        segments.append(2 * (sums // group).bit_length())
-        cycles = 2 * max(0, sums // 2 - step)
-    # The last step of a segment waits until everything is written.
-    cycles += sum((steps - 1) * step + group + VECTOR_STEP - 1 for steps in segments)
-    return cycles + read + written + 20
 
 
 def _account(nest, memory):

@@ -1,8 +1,7 @@
 """Memory chains and the buses they share, burst by burst.
 
 A chain turns the boxes of its steps into runs and the runs into bursts. Chains of one bus take
-turns, a burst at a time; memory answers the bursts of a bus in order. All times are exact but for
-the refresh, which is spread over the beats.
+turns, a burst at a time; memory answers the bursts of a bus in order.
 """
 
 from collections import deque
@@ -278,15 +277,17 @@ class Bus:
     chains : list of Chain
     machine : Machine
     memory : Memory
+    clock : Clock
     writes : bool
     alternate : bool
         It is the second bus of the :class:`Steered` chain.
     """
 
-    def __init__(self, chains, machine, memory, *, writes=False, alternate=False):
+    def __init__(self, chains, machine, memory, clock, *, writes=False, alternate=False):
         self.chains = chains
         self._alternate = alternate
-        self._machine, self._memory, self._writes = machine, memory, writes
+        self._machine, self._memory, self._clock = machine, memory, clock
+        self._writes = writes
         self._served = len(chains) - 1
         self._granted = LONG_AGO
         self._moved = LONG_AGO
@@ -325,8 +326,8 @@ class Bus:
         self._granted = grant
         self._requests.append(accepted)
         latency = 0 if self._writes else memory.latency + self._machine.slices
-        first = max(self._moved, accepted + latency)
-        self._moved = last = first + size * chain.pace()
+        first = self._clock.next_beat(max(self._moved, accepted + latency))
+        self._moved = last = self._clock.after(first, size * chain.pace())
         self._slots.append(last + memory.write_latency if self._writes else last)
         self._order.append(last)
         chain.landing(size, first, last)

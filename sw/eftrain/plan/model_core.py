@@ -14,12 +14,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from eftrain_hdl.isa import Flag, Opcode
+from eftrain_hdl.isa import DESCRIPTOR_BYTES, Flag, Opcode
 
 from .model_array import Array, Feed, Ring
 from .model_bus import Bus, Reader, Steered, StepQueue, Writer
+from .model_clock import Clock
 from .model_drain import Drain
-from .model_machine import LONG_AGO
+from .model_machine import BEAT_WORDS, LONG_AGO
 from .model_nest import Nest
 from .model_pace import Pace
 
@@ -34,6 +35,8 @@ AHEAD = {
 
 OPERANDS = frozenset({"stationary", "stream", "companion"})
 """Chains that feed the array; the drain's take turns with it in pieces of its own."""
+
+DESCRIPTOR_BEATS = DESCRIPTOR_BYTES // 16
 
 BUNDLE = 128
 """Beats that are looked at as one burst, where nothing else comes between them."""
@@ -55,8 +58,9 @@ with full buffers."""
 class Run:
     """A pass on its way.
 
+    fence : cycles by which reads that wait for the pass before see its end later.
     completed : when its writes were acknowledged and nothing of it was left; None before.
-    ended : the same with the time that was skipped.
+    ended : the same with what was left out.
     first_vector, last_vector : when its first and last vector entered the array.
     """
 
@@ -64,6 +68,7 @@ class Run:
     nest: object
     before: object
     is_update: bool
+    fence: int = 0
     completed: float = None
     ended: float = None
     first_vector: float = None
@@ -80,7 +85,8 @@ class Run:
         """When ``chain`` may work on this pass; None while that is not known."""
         if self.before is None or AHEAD.get(chain) in self.layer_pass.flags:
             return LONG_AGO
-        return self.before.completed
+        completed = self.before.completed
+        return completed and completed + self.fence * (chain in AHEAD)
 
 
 class Turn:
@@ -185,12 +191,16 @@ class Core:
     config : CoreConfig
     memory : Memory
     machine : Machine
+    skips : bool
+        Whether steps are left out at all.
+    seen : Seen, optional
+        Of a run of these passes.
     """
 
-    def __init__(self, config, memory, machine, *, skips=True):
+    def __init__(self, config, memory, machine, *, skips=True, seen=None):
         self.config, self.memory, self.machine = config, memory, machine
         self._skips = skips
-        self.skipped = 0.0
+        self.clock = clock = Clock(memory, seen)
         # No more than operand buffers take at once.
         depth = min(config.stream_depth, config.stationary_depth)
         bundle = min(BUNDLE, depth * config.vector_beats // 4)
@@ -202,10 +212,13 @@ class Core:
             )
         }  # fmt: skip
         self._buses = [
-            Bus([chains["stream"]], machine, memory),
-            Bus([chains[n] for n in ("stationary", "auxiliary", "companion")], machine, memory),
-            Bus([chains["side"], chains["companion"]], machine, memory, alternate=True),
-            Bus([chains["output"], chains["second"]], machine, memory, writes=True),
+            Bus([chains[n] for n in names], machine, memory, clock, **options)
+            for names, options in (
+                (["stream"], {}),
+                (["stationary", "auxiliary", "companion"], {}),
+                (["side", "companion"], {"alternate": True}),
+                (["output", "second"], {"writes": True}),
+            )
         ]
         rings = Ring(config.stationary_depth), Ring(config.stream_depth)
         finished = []
@@ -263,7 +276,7 @@ class Core:
             return False
         answered = max(writer.answered for writer in writers)
         run.completed = max(drained, answered) + self.machine.acknowledge
-        run.ended = run.completed + self.skipped
+        run.ended = self.clock.end(run.completed)
         self._drain.done.pop(0)
         return True
 
@@ -280,10 +293,21 @@ class Core:
         """When ``run`` is complete."""
         return self.until(lambda: run.completed)
 
-    def alone(self, begin, cycles):
-        """Something that has the device to itself."""
-        self.handed = end = begin + cycles
-        return Run(None, None, None, False, end, end + self.skipped, last_vector=end)
+    def fetched(self):
+        """When the first descriptor is here."""
+        machine, memory = self.machine, self.memory
+        wait = self.clock.wait(machine.fetch + memory.latency, DESCRIPTOR_BEATS)
+        return float(machine.begin + memory.latency + wait)
+
+    def alone(self, begin, unit):
+        """A :class:`VectorPass`, which has the device to itself."""
+        self.clock.begin(leaves_out=False)
+        machine, memory = self.machine, self.memory
+        arrives = begin + memory.latency - machine.early
+        end = begin + unit.cycles + self.clock.wait(arrives, unit.read, BEAT_WORDS - 1)
+        leaves = end - machine.late - memory.write_latency - unit.written
+        self.handed = end = end + self.clock.wait(leaves, unit.written)
+        return Run(None, None, None, False, 0, end, self.clock.end(end), last_vector=end)
 
     def start(self, layer_pass, before):
         """Hand out all steps of a pass behind that of ``before``, which may be None.
@@ -293,18 +317,21 @@ class Core:
         Run
         """
         run = Run(
-            layer_pass, Nest(layer_pass, self.config), before, layer_pass.opcode is Opcode.CONV_WU
-        )
+            layer_pass, Nest(layer_pass, self.config), before,
+            layer_pass.opcode is Opcode.CONV_WU, self.machine.fence,
+        )  # fmt: skip
         pace = Pace(
             run.nest, lambda work: _loads(work, self.config, self.machine),
             self.config, self.memory, self.machine,
         )  # fmt: skip
-        if self._skips and pace.steady and pace.array > SETTLING:
+        is_long = pace.array > SETTLING
+        self.clock.begin(leaves_out=is_long)
+        if self._skips and pace.steady and is_long:
             # Where ports have time to spare, taking turns in longer pieces makes no difference.
             run.alone = OPERANDS
             self._hand_ends(run, pace)
         else:
-            if pace.array > SETTLING:
+            if is_long:
                 run.alone = _alone(layer_pass, before)
             self._hand_all(run, pace)
         return run
@@ -325,7 +352,7 @@ class Core:
                 # What is left out comes after its end.
                 self.finish(run.before)
             index = following
-        self.skipped += pace.left_out(looked_at)
+        self.clock.skipped += pace.left_out(looked_at)
 
     def _hand_all(self, run, pace):
         """Hand out all steps, but for iterations of which enough have gone alike."""
@@ -376,7 +403,7 @@ class Core:
         index, kind = places[level], kinds[level]
         # With what was left out inside of the iteration.
         times = begun.setdefault(level, [])
-        times.append(self.handed + self.skipped)
+        times.append(self.clock.real(self.handed))
         last = index
         while last + 1 < len(loop) and loop[last + 1] == kind:
             last += 1
@@ -387,6 +414,6 @@ class Core:
         if max(spent) - min(spent) > tolerance:
             return
         if spent[-1] >= SETTLED * pace.slowest(kinds, level):
-            self.skipped += (last - index) * spent[-1]
+            self.clock.skipped += (last - index) * spent[-1]
             places[level] = last
             begun.pop(level)

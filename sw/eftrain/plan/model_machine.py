@@ -7,6 +7,7 @@ LONG_AGO = -math.inf
 
 BURST_BEATS = 64
 """Beats of a burst at most."""
+BEAT_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,10 @@ class Machine:
     """Cycles of the gateware's units; each is a count of register stages or the size of a queue.
 
     begin : from the doorbell to the first descriptor, without the memory's latency.
+    fetch : from the doorbell to the request for it, and from a beat to its arrival.
     descriptor : from the end of a descriptor to the first tile of the next one.
+    behind_alone : from the end of LOSS or NORM to that.
+    fence : from the end of a descriptor to the first box of a read that waited for it.
     end : from the last acknowledged write to the end of the program.
     tile, step : tile walker, a new tile and a further step of one.
     queue : steps a unit may lag behind the walker.
@@ -67,12 +71,17 @@ class Machine:
     stored : from the last beat of a burst in the store to its request.
     acknowledge : from the answer to the last write to the end of a descriptor.
     vector : LOSS or NORM, besides their steps.
+    early : from the request for their first beat to the first tile that another pass would have.
+    late : from the answer to their last write to their end.
     transpose : cycles the transposer takes beyond those of a group's vectors (1: T cycles a group,
         0: none).
     """
 
     begin: int = 35
+    fetch: int = 7
     descriptor: int = 24
+    behind_alone: int = 7
+    fence: int = 6
     end: int = 4
     tile: int = 27
     step: int = 2
@@ -104,7 +113,9 @@ class Machine:
     record: int = 34
     stored: int = 2
     acknowledge: int = 3
-    vector: int = 124
+    vector: int = 125
+    early: int = 18
+    late: int = 7
     transpose: int = 0
 
     def load(self, operand, config):

@@ -129,11 +129,19 @@ class CompletionDevice(_Wrapped):
 
     Every completion raises the interrupt, so with a device whose time stands still while nobody
     waits the times are exact, but for the few cycles of a register access, the same for all.
+
+    Attributes
+    ----------
+    completed : list of int
+    doorbell : int or None
+        When the program began, in cycles of the device's own count; None before its first interrupt
+        and for devices that have none.
     """
 
     def __init__(self, device):
         super().__init__(device)
         self.completed = []
+        self.doorbell = None
 
     def write_register(self, address, value):
         if address == isa.REGISTER["IRQ_ENABLE"].address:
@@ -143,7 +151,10 @@ class CompletionDevice(_Wrapped):
     def wait(self, cycles):
         if not self._device.wait(cycles):
             return False
+        now = getattr(self._device, "cycles", None)
         cycles = _read_wide(self._device, "CYCLES")
+        if self.doorbell is None and now is not None:
+            self.doorbell = now - cycles
         events = _read(self._device, "IRQ_STATUS")
         if events & _DESCRIPTOR:
             self.completed.append(cycles)
