@@ -163,7 +163,7 @@ class Reader(Chain):
             machine = self._machine
             room = self.taken.at(self._claims + machine.landing_room - machine.landing)
             if room is not None:
-                self.asked = max(self._available, room + 2, self._flight[0] + 1) + 1
+                self.asked = max(self._available, room + 2, self._flight[0] - machine.freed) + 1
         return self.asked
 
     def granted(self, time):
@@ -322,7 +322,9 @@ class Bus:
         memory = self._memory
         self._served = self.chains.index(chain)
         size = chain.granted(grant)
-        accepted = max(grant + 1, self._slots[0] + 1)
+        # A place in memory is free when the last beat leaves it, which lands later.
+        freed = self._slots[0] + (1 if self._writes else -self._machine.slices)
+        accepted = max(grant + 1, freed)
         self._granted = grant
         self._requests.append(accepted)
         latency = 0 if self._writes else memory.latency + self._machine.slices

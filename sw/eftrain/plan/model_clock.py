@@ -6,6 +6,9 @@ from math import ceil
 
 __all__ = ["Clock", "Seen"]
 
+ROUNDING = 1e-9
+"""What is no part of a beat."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -82,7 +85,7 @@ class Clock:
             return first + cycles
         moving = cycles * self._moving / self._period
         behind = moving - (self._moving - self._place(first))
-        refreshes = max(0, ceil(behind / self._moving))
+        refreshes = max(0, ceil(behind / self._moving - ROUNDING))
         return first + moving + refreshes * (self._period - self._moving)
 
     def wait(self, first, beats, lead=None):
@@ -93,7 +96,7 @@ class Clock:
         first : float
         beats : int
         lead : int, optional
-            Each beat behind them comes so many cycles before it is needed; None: none do.
+            Each beat behind them gains so many cycles on what needs it; None: there are none.
         """
         if self.spread:
             return 0
@@ -102,7 +105,7 @@ class Clock:
             return self._period - place
         refresh = self._period - self._moving
         more = self._moving - place - beats
-        if more <= 0:
+        if more < 0:
             return refresh
         return max(0, refresh - lead * more) if lead else 0
 

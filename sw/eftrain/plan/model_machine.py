@@ -55,6 +55,7 @@ class Machine:
     address : run generator, from a box to its first run.
     split : from a run to its first burst.
     slices : register slices between an arbiter and the beats, there and back.
+    freed : cycles before its last beat lands in which a burst's place in a reader gets free.
     landing, landing_room : beats that a reader can hold, and that must be free for a burst.
     store : beats that a writer can hold.
     order : bursts of the write arbiter whose data has not left.
@@ -91,6 +92,7 @@ class Machine:
     split: int = 2
     slices: int = 5
     requests: int = 3
+    freed: int = 2
     landing: int = 512
     landing_room: int = 64
     store: int = 128
