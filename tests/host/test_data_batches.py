@@ -73,7 +73,6 @@ def test_the_order_is_that_of_this_version():
     assert Batches(split, 8, seed=1).order(0).tolist() == ORDER_OF_EIGHT
 
 
-
 def test_a_resumed_run_gets_what_it_would_have_got(split):
     settings = {"augment": Augmentation(True, 2), "normalisation": Normalisation(0.5, 0.25)}
     whole = run(Batches(split, 5, 9, **settings), 4)
@@ -128,18 +127,21 @@ def test_a_whole_epoch_is_its_batches(split, drop_last):
     assert np.array_equal(y, np.concatenate([part for _, part in parts]))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"batch_size": 0}, "batch_size is 0"),
-    ({"batch_size": 5, "seed": -1}, "seed is -1"),
-    ({"batch_size": 5, "seed": 1 << 64}, "seed is 18446744073709551616; give at most"),
-    ({"batch_size": 24, "drop_last": True}, "has 23 pictures .* give 23 or less"),
-    ({"batch_size": 5, "augment": Augmentation(crop=4)}, "pictures of 5x4 would be lost"),
-    ({"batch_size": 5, "normalisation": Normalisation((1, 2, 3), (1, 2, 3))}, "has 3 channels"),
-    ({"batch_size": 5, "position": 3}, "position is a int; give a Position"),
-    ({"batch_size": 5, "position": Position(0, 5)}, "step 5 of an epoch of 5 steps; give the"),
-    ({"batch_size": 5, "position": Position(-1, 0)}, "epoch is -1"),
-    ({"batch_size": 5, "position": Position(0, 0.5)}, "step is 0.5"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 5, "seed": -1}, "seed is -1"),
+        ({"batch_size": 5, "seed": 1 << 64}, "seed is 18446744073709551616; give at most"),
+        ({"batch_size": 24, "drop_last": True}, "has 23 pictures .* give 23 or less"),
+        ({"batch_size": 5, "augment": Augmentation(crop=4)}, "pictures of 5x4 would be lost"),
+        ({"batch_size": 5, "normalisation": Normalisation((1, 2, 3), (1, 2, 3))}, "has 3 channels"),
+        ({"batch_size": 5, "position": 3}, "position is a int; give a Position"),
+        ({"batch_size": 5, "position": Position(0, 5)}, "step 5 of an epoch of 5 steps; give the"),
+        ({"batch_size": 5, "position": Position(-1, 0)}, "epoch is -1"),
+        ({"batch_size": 5, "position": Position(0, 0.5)}, "step is 0.5"),
+    ],
+)
 def test_bad_arguments(split, arguments, message):
     with pytest.raises(UserError, match=message):
         Batches(split, **arguments)

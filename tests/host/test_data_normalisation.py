@@ -18,9 +18,16 @@ def pictures(channels):
     return np.random.default_rng(0).random((5, channels, 4, 3), np.float32)
 
 
-@pytest.mark.parametrize(("name", "channels"), [
-    ("mnist", 1), ("mnist", 3), ("cifar10", 3), ("imagenet", 3), ("none", 3),
-])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("mnist", 1),
+        ("mnist", 3),
+        ("cifar10", 3),
+        ("imagenet", 3),
+        ("none", 3),
+    ],
+)
 def test_equal_to_pytorch(name, channels):
     x, normalisation = pictures(channels), PRESETS[name]
     mean, std = (

@@ -39,8 +39,7 @@ def philox4x32(counter, key):
     low, shift = np.uint64(_MASK), np.uint64(32)
     for number in range(ROUNDS):
         k0, k1 = (
-            np.uint64((word + number * step) & _MASK)
-            for word, step in zip(key, _WEYL, strict=True)
+            np.uint64((word + number * step) & _MASK) for word, step in zip(key, _WEYL, strict=True)
         )
         p, q = first * a, second * c
         a, b, c, d = (q >> shift) ^ b ^ k0, q & low, (p >> shift) ^ d ^ k1, p & low
