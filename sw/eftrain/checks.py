@@ -32,6 +32,8 @@ def _times(shape):
 def check_pictures(x, input_shape=None, what="x"):
     """``x`` as fp32 ``[N, C, H, W]``, or ``[N, F]`` for networks on vectors.
 
+    An array that is fp32 already is not copied.
+
     Parameters
     ----------
     x : array-like
@@ -56,7 +58,7 @@ def check_pictures(x, input_shape=None, what="x"):
             f"{what} has shape {array.shape}; give pictures as (samples, channels, rows, columns)."
         )
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
+        array = array.astype(np.float32, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
         place = tuple(int(i) for i in np.argwhere(~finite)[0])
