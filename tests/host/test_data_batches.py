@@ -145,3 +145,8 @@ def test_a_whole_epoch_is_its_batches(split, drop_last):
 def test_bad_arguments(split, arguments, message):
     with pytest.raises(UserError, match=message):
         Batches(split, **arguments)
+
+
+def test_batches_that_no_epoch_has(split):
+    with pytest.raises(UserError, match="step 5 of an epoch of 5 steps"):
+        Batches(split, 5).batch(Position(0, 5))

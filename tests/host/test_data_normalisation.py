@@ -46,6 +46,8 @@ def test_text():
     assert Normalisation.parse(IMAGENET) == PRESETS["imagenet"]
     assert Normalisation.parse("0.5/2") == Normalisation([0.5], torch.tensor([2.0]))
     assert Normalisation.parse("mnist") == Normalisation(0.1307, 0.3081)
+    cifar10 = Normalisation.parse("0.4914,0.4822,0.4465/0.247,0.2435,0.2616")
+    assert Normalisation.parse("cifar10") == cifar10
 
 
 @pytest.mark.parametrize("text", ["cifar", "", "0.5", "0.5/0.5/0.5", "0.5;0.5", "a/b", "0.5,/1"])

@@ -110,16 +110,19 @@ class Batches:
 
     @position.setter
     def position(self, value):
-        if not isinstance(value, Position):
-            raise UserError(f"The position is a {type(value).__name__}; give a Position.")
-        epoch = check_count(value.epoch, "epoch", least=0)
-        step = check_count(value.step, "step", least=0)
+        self._position = self._checked(value)
+
+    def _checked(self, position):
+        if not isinstance(position, Position):
+            raise UserError(f"The position is a {type(position).__name__}; give a Position.")
+        epoch = check_count(position.epoch, "epoch", least=0)
+        step = check_count(position.step, "step", least=0)
         if step >= self.steps:
             raise UserError(
                 f"The position is step {step} of an epoch of {self.steps} steps; give the batch "
                 "size and data of the run that it comes from."
             )
-        self._position = Position(epoch, step)
+        return Position(epoch, step)
 
     def __iter__(self):
         epoch = self.position.epoch
@@ -142,6 +145,7 @@ class Batches:
 
     def batch(self, position):
         """The batch at a place, whatever was asked for before: ``(x, y)``."""
+        position = self._checked(position)
         first = position.step * self.batch_size
         index = self.order(position.epoch)[first : first + self.batch_size]
         x = self.split.x[index]

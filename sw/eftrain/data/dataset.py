@@ -8,6 +8,9 @@ from ..errors import UserError
 
 __all__ = ["Dataset", "Split", "check_class_count", "names_of_numbers"]
 
+_NAMED = 10
+"""Pictures left out that a sentence names; ``Dataset.skipped`` has all."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -42,6 +45,16 @@ class Dataset:
     @property
     def classes(self):
         return len(self.class_names)
+
+    @property
+    def skipped_text(self):
+        """A sentence that counts and names the pictures left out; empty if there are none."""
+        if not self.skipped:
+            return ""
+        count = len(self.skipped)
+        pictures = "1 picture was" if count == 1 else f"{count} pictures were"
+        more = [f"and {count - _NAMED} more"] if count > _NAMED else []
+        return f"{pictures} left out: {'; '.join([*self.skipped[:_NAMED], *more])}."
 
 
 def names_of_numbers(classes):
