@@ -169,6 +169,12 @@ def test_layouts(folder, change):
     sentence(error)
 
 
+def test_pictures_beside_train(folder):
+    class_folders(folder / "set" / "train", NAMES)
+    picture_outside(folder)
+    assert refused().startswith("set has pictures beside its sub-folders (a.jpg); put every")
+
+
 def test_test_classes_that_are_not_trained(folder):
     class_folders(folder / "set" / "train", NAMES)
     class_folders(folder / "set" / "test", ("ant", "dog"))

@@ -115,6 +115,16 @@ def test_truncated_files(folder):
     assert "x in data.npz is damaged" in refused("data.npz")
 
 
+@pytest.mark.parametrize("field", [8, 10])
+def test_members_that_zipfile_cannot_read(folder, field):
+    """Flags that say encrypted, and a compression method that does not exist."""
+    content = bytearray((folder / write()).read_bytes())
+    for start, place in ((b"PK\1\2", field), (b"PK\3\4", field - 2)):
+        content[content.index(start) + place] = 97
+    (folder / "data.npz").write_bytes(content)
+    assert "x in data.npz is damaged" in refused("data.npz")
+
+
 def test_pickled_arrays_are_not_loaded(folder):
     class Trap:
         def __reduce__(self):

@@ -80,6 +80,12 @@ def test_nothing_is_run(tmp_path, protocol, call, name):
     assert os.listdir(tmp_path) == ["batch"]
 
 
+def test_a_name_cannot_steer_the_terminal(tmp_path):
+    content = b"\x80\x04\x8c\x06a\x1b[2J\n\x8c\xff" + b"n" * 255 + b"\x93."
+    (tmp_path / "batch").write_bytes(content)
+    assert refused(tmp_path / "batch").startswith(f"asks to run a\\x1b[2J\\n.{'n' * 69}, which")
+
+
 def test_the_trap_works(tmp_path):
     """So that the test above can fail: pickle itself falls into it."""
     mark = tmp_path / "mark"

@@ -69,7 +69,7 @@ def open_folder(folder, shape, classes=None, skip_bad=False):
 
 def _sets(folder):
     """Folders of the pictures to train and to test on, the second of them None if absent."""
-    folders, _ = visible(folder)
+    folders, files = visible(folder)
     parts = {path.name: path for path in folders}
     # A class may have the name `train` too; it then holds pictures.
     if TRAIN not in parts or not visible(parts[TRAIN])[0]:
@@ -80,6 +80,7 @@ def _sets(folder):
             f"{folder} has {TRAIN} beside the folder {others[0]}; put every class into {TRAIN}, "
             f"and into {' or '.join(TESTS)}."
         )
+    _check_loose(folder, files)
     return parts[TRAIN], next((parts[name] for name in TESTS if name in parts), None)
 
 
@@ -90,12 +91,7 @@ def _classes(folder):
         raise UserError(
             f"{folder} has no sub-folders; give a folder with one sub-folder of pictures a class."
         )
-    loose = [path.name for path in files if path.suffix.lower() in SUFFIXES]
-    if loose:
-        raise UserError(
-            f"{folder} has pictures beside its sub-folders ({loose[0]}); put every picture into "
-            "the folder of its class."
-        )
+    _check_loose(folder, files)
     classes = {}
     for path in folders:
         inner, classes[path.name] = visible(path)
@@ -107,6 +103,16 @@ def _classes(folder):
         if not classes[path.name]:
             raise UserError(f"{path} has no pictures; add some, or remove the folder.")
     return classes
+
+
+def _check_loose(folder, files):
+    """Raise ``UserError`` if a folder of folders has pictures of its own."""
+    loose = [path.name for path in files if path.suffix.lower() in SUFFIXES]
+    if loose:
+        raise UserError(
+            f"{folder} has pictures beside its sub-folders ({loose[0]}); put every picture into "
+            "the folder of its class."
+        )
 
 
 def _read(classes, names, shape, skip_bad, skipped):

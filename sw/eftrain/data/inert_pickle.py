@@ -50,12 +50,17 @@ for _core in ("numpy.core", "numpy._core"):  # Before and since numpy 2.
     _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _Buffer
 
 
+_SHOWN = 80
+"""Characters of a refused name that a message shows."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise _Forbidden(f"{module}.{name}") from None
+            # What the file says is shown, but not as it is: it may be long, or steer a terminal.
+            raise _Forbidden(ascii(f"{module}.{name}")[1:-1][:_SHOWN]) from None
 
 
 def load_pickle(path):

@@ -15,6 +15,9 @@ __all__ = ["open_npz", "read_data"]
 TRAIN, TEST = ("x", "y"), ("x_test", "y_test")
 NORMALISATION = ("mean", "std")
 
+_DAMAGE = BadZipFile, RuntimeError, zlib.error
+"""Raised for damaged .zip files; RuntimeError for encryption and methods that do not exist."""
+
 
 def read_data(path):
     """Arrays of a user's file, by the suffix of their names: ``{"": (x, y), "_test": (x, y)}``.
@@ -64,7 +67,7 @@ def _read(path, names, optional=()):
         file = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"There is no data file {path}; check the path.") from None
-    except (OSError, ValueError, EOFError, BadZipFile):
+    except (OSError, ValueError, EOFError, *_DAMAGE):
         raise UserError(f"{path} is not a readable .npz file; {wanted}.") from None
     if isinstance(file, np.ndarray):
         raise UserError(f"{path} holds a single array; {wanted}.")
@@ -90,7 +93,7 @@ def _read_array(file, name, path):
         raise UserError(
             f"{name} in {path} is ragged or not numeric; give all samples the same shape."
         ) from None
-    except (OSError, EOFError, BadZipFile, zlib.error):
+    except (OSError, EOFError, *_DAMAGE):
         array = None
     if not isinstance(array, np.ndarray):  # numpy hands out members of other formats as bytes.
         raise UserError(f"{name} in {path} is damaged; save the file again.")
