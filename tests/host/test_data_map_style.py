@@ -107,6 +107,14 @@ def test_a_sets_class_names_are_counted_before_it_is_read():
         )
 
 
+@pytest.mark.parametrize("classes", [None, 2])
+def test_labels_without_a_name(classes):
+    source = Items(PICTURES, classes=["ant", "bee"])
+    assert refused(source, classes) == (
+        "The data set goes up to label 2 but names 2 classes; number them from 0."
+    )
+
+
 def test_items_that_cannot_be_read():
     pictures = [*scaled(PICTURES)]
     pictures[1], pictures[4] = OSError("broken\nfile."), np.full(SHAPE, np.nan)

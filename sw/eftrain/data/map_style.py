@@ -24,14 +24,25 @@ def open_map_style(train, test, shape, classes=None, skip_bad=False, any_values=
     named = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     if named:
         check_class_count(len(names), classes, "The data set")
-        classes = len(names)
     skipped = []
     parts = {"data set": train} | ({"test data set": test} if test is not None else {})
     splits = [
-        _read(part, f"the {what}", shape, classes, any_values, skipped if skip_bad else None)
+        _read(
+            part,
+            f"the {what}",
+            shape,
+            None if named else classes,
+            any_values,
+            skipped if skip_bad else None,
+        )
         for what, part in parts.items()
     ]
     found = max(int(split.y.max()) + 1 for split in splits)
+    if named and found > len(names):
+        raise UserError(
+            f"The data set goes up to label {found - 1} but names {len(names)} classes; number "
+            "them from 0."
+        )
     return Dataset(
         train=splits[0],
         test=splits[1] if test is not None else None,
