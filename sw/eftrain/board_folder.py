@@ -22,13 +22,13 @@ from .board_run import DATA, NETWORK, PROGRAM, RUN, WEIGHTS, BoardRun
 from .boards import find
 from .checks import check_count, check_labels, check_pictures
 from .data.digits import BASE_WEIGHTS, new_user
+from .data.npz import read_data
 from .devices.linux import RULES, RULES_FILE
 from .errors import UserError
 from .graph import Graph, initial_weights
 from .graph_file import graph_to_json
 from .network_file import load_network
 from .optim import SGD
-from .personalize import read_data
 from .weights_file import load_weights, save_weights
 
 __all__ = ["BuildSettings", "artefact_folder", "prepare", "write"]

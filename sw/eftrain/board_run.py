@@ -25,12 +25,12 @@ from eftrain_hdl.isa import DESCRIPTOR_BYTES, decode, encode
 
 from .artefact import Artefact
 from .checks import check_count, check_labels, check_pictures
+from .data.npz import read_data
 from .errors import UserError
 from .graph import Graph
 from .graph_file import graph_from_json
 from .job import Job
 from .optim import SGD
-from .personalize import read_data
 from .plan.schedule import Schedule
 from .trainer import fit_sections
 from .weights_file import load_weights

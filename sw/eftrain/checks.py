@@ -32,6 +32,8 @@ def _times(shape):
 def check_pictures(x, input_shape=None, what="x"):
     """``x`` as fp32 ``[N, C, H, W]``, or ``[N, F]`` for networks on vectors.
 
+    An array that is fp32 already is not copied.
+
     Parameters
     ----------
     x : array-like
@@ -56,10 +58,12 @@ def check_pictures(x, input_shape=None, what="x"):
             f"{what} has shape {array.shape}; give pictures as (samples, channels, rows, columns)."
         )
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
+        array = array.astype(np.float32, copy=False)
+    with np.errstate(invalid="ignore"):
+        # NaN wins both; unlike a mask of all values, two numbers take no memory.
+        extremes = array.min(), array.max()
+    if not np.isfinite(extremes).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise UserError(
             f"{what} holds {array[place]} at sample {place[0]}, position {place[1:]}; replace or "
             "leave out values that are not finite in fp32."

@@ -7,7 +7,6 @@ the device: test, train, test again. ``report`` writes what came out.
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from eftrain_hdl.config import CoreConfig
 
 from .checks import check_count, check_labels, check_pictures
 from .data.digits import BASE_WEIGHTS, new_user
+from .data.npz import read_data
 from .devices.open import Target, resolve
 from .errors import UserError
 from .graph import Conv2d, Graph, Linear
@@ -220,40 +220,3 @@ def _layer_macs(graph):
         elif isinstance(layer, Linear):
             macs.append(int(np.prod(layer.weight_shape)))
     return macs
-
-
-def read_data(path):
-    """Arrays of a user's file, by the suffix of their names: ``{"": (x, y), "_test": (x, y)}``."""
-    names = ("x", "y", "x_test", "y_test")
-    wanted = f"save {', '.join(names)} with np.savez"
-    try:
-        file = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"There is no data file {path}; check the path.") from None
-    except (OSError, ValueError, EOFError, BadZipFile):
-        raise UserError(f"{path} is not a readable .npz file; {wanted}.") from None
-    if isinstance(file, np.ndarray):
-        raise UserError(f"{path} holds a single array; {wanted}.")
-    with file:
-        missing = [name for name in names if name not in file.files]
-        if missing:
-            raise UserError(f"{path} has no {' and no '.join(missing)}; {wanted}.")
-        arrays = {name: _read_array(file, name, path) for name in names}
-    for name in ("x", "x_test"):
-        if arrays[name].ndim == 3:  # Grey pictures without the channel.
-            arrays[name] = arrays[name][:, None]
-    return {suffix: (arrays[f"x{suffix}"], arrays[f"y{suffix}"]) for suffix in ("", "_test")}
-
-
-def _read_array(file, name, path):
-    try:
-        array = file[name]
-    except ValueError:
-        raise UserError(
-            f"{name} in {path} is ragged or not numeric; give all samples the same shape."
-        ) from None
-    except (OSError, EOFError, BadZipFile):
-        array = None
-    if not isinstance(array, np.ndarray):  # numpy hands out members of other formats as bytes.
-        raise UserError(f"{name} in {path} is damaged; save the file again.")
-    return array

@@ -13,12 +13,12 @@ test    497     the new user's: slanted and rotated; never trained on
 """
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+from .dataset import Split
 
 BASE_WEIGHTS = Path(__file__).parent / "weights" / "digits_base.safetensors"
 """Written by ``train_digits_base``."""
@@ -33,14 +33,6 @@ SLANT = 0.2
 """Columns that a stroke leans to the right for each row that it rises."""
 ROTATION = 20.0
 """Degrees clockwise, about the centre of the picture, after the slant."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures ``[images, 1, 8, 8]`` in fp32 from 0 to 1, and their labels as int64."""
-
-    x: np.ndarray
-    y: np.ndarray
 
 
 def base():
