@@ -36,7 +36,7 @@ def assert_sentence(error):
     ((1, 6, 6), [Conv2d(1, 3, 3, stride=(1, 5))], r"stride 5 over columns"),
     ((1, 6, 6), [Conv2d(1, 3, 3, padding=3)], r"padding 3 over rows"),
     ((1, 6, 6), [Conv2d(1, 3, 7)], r"7 kernel rows but its input has 6"),
-    ((1, 6, 6), [ReLU(), MaxPool2d(3)], r"layer 1 \(MaxPool2d\) has windows of"),
+    ((1, 6, 6), [ReLU(), MaxPool2d(4)], r"layer 1 \(MaxPool2d\) has windows of 4 rows"),
     ((1, 1, 6), [MaxPool2d(2)], r"layer 0 \(MaxPool2d\) needs pictures of at least 2x2"),
     ((1, 6, 6), [Linear(36, 4)], r"layer 0 \(Linear\) takes a vector"),
     ((1, 6, 6), [Flatten(), Linear(30, 4)], r"takes 30 features but receives 36"),
