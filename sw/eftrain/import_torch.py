@@ -1,217 +1,300 @@
-"""Import of PyTorch modules; the only module of the package that needs PyTorch."""
-
-import numpy as np
+"""Import of PyTorch modules: what each operator of ``torch.export`` means."""
 
 from .errors import UserError
-from .graph import (
-    PICTURE,
-    Add,
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Flatten,
-    Graph,
-    Linear,
-    MaxPool2d,
-    Node,
-    ReLU,
-    layer_name,
-)
+from .graph import PICTURE, checked_input_shape
+from .import_builder import GraphBuilder, Parameter, Place, unsupported
+from .torch_export import BATCH, exported, is_torch_module, line_of, module_of, where
 
-NOT_LEARNT = "num_batches_tracked"
-"""A counter that the layers here have no use for."""
+__all__ = ["from_torch", "is_torch_module"]
 
-
-def is_torch_module(model):
-    """True for a ``torch.nn.Module``; does not import PyTorch."""
-    return any(base.__module__.startswith("torch.nn") for base in type(model).__mro__)
+COUNTER = "num_batches_tracked"
+"""Buffer of batch-norms that the layers here have no use for."""
 
 
 def from_torch(module, input_shape):
     """Turn a PyTorch module into a ``Graph``, copying its weights.
 
+    Layers are numbered in the order in which ``forward`` calls them, which in a plain Sequential of
+    supported layers is PyTorch's own numbering. They are named by their paths in the module, for
+    example ``"layer1.0.conv1"``, unless that is only a number.
+
     Parameters
     ----------
     module : torch.nn.Module
-        A ``torch.nn.Sequential``, or a module whose ``forward`` uses the supported layers and
-        additions, as residual networks do.
+        Its ``forward`` may use layers and functions; ``docs/import.md`` lists them. It is left
+        unchanged. In evaluation mode it is imported as it would train; in training mode, parts that
+        are in evaluation mode stay so, which makes a batch-norm a frozen one.
     input_shape : tuple of int
-        One picture (C, H, W).
+        One picture (C, H, W), or (N,).
+
+    Returns
+    -------
+    Graph
+        ``trainable`` is the parameters' ``requires_grad``.
 
     Raises
     ------
     UserError
-        If a layer or one of its options is unsupported; names the layer by index and kind.
+        If an operator or one of its options is unsupported; names the layer, and the line of the
+        user's code where that is known.
     """
-    layers, weights = import_layers(module)
-    return Graph(input_shape, layers, weights)
+    shape = checked_input_shape(input_shape)
+    if not is_torch_module(module):
+        raise UserError(
+            f"The model is a {type(module).__name__}; give a torch.nn.Module, for example a "
+            "torch.nn.Sequential."
+        )
+    program = exported(module, shape)
+    return _Import(module, program, GraphBuilder(shape)).graph()
 
 
-def import_layers(module):
-    """``(layers, weights)`` of a PyTorch module, before its input shape is known.
+class _Import:
+    """Walks the operators once.
 
-    Layers are numbered in the order in which ``forward`` calls them, which in a plain Sequential is
-    PyTorch's own numbering.
+    Attributes
+    ----------
+    values : dict
+        Step of the program to the builder's value, a ``Parameter``, or None for what no layer
+        needs.
     """
-    import torch.nn as nn
 
-    sequential = isinstance(module, nn.Sequential)
-    children = list(module) if sequential else list(module.children())
-    if not sequential and not children:
-        raise UserError(
-            f"The model is a {type(module).__name__}; give an eftrain.Graph or torch.nn.Sequential."
-        )
-    if sequential and not any(list(child.children()) for child in children):
-        calls = [(child, None) for child in children]
-    else:
-        calls = _trace(module)
-    layers, weights, seen = [], {}, {}
-    for index, (child, inputs) in enumerate(calls):
-        layer = _convert(index, child, nn) if isinstance(child, nn.Module) else child
-        layers.append(layer if inputs in (None, (index - 1,)) else Node(layer, inputs))
-        if isinstance(child, nn.Module):
-            weights |= _weights(index, child, seen)
-    return layers, weights
+    def __init__(self, module, program, builder):
+        self.module, self.program, self.builder = module, program, builder
+        self.values = {}
 
-
-def _weights(index, child, seen):
-    """Copies of the child's parameters and running statistics by name."""
-    weights = {}
-    for name, value in [*child.named_parameters(), *child.named_buffers()]:
-        if name == NOT_LEARNT:
-            continue
-        if seen.setdefault(id(value), index) != index:
+    def graph(self):
+        steps = self.program.graph.nodes
+        self._inputs()
+        calls = [step for step in steps if step.op == "call_function" and not self._ignored(step)]
+        unknown = [step for step in calls if _operator(step) not in _OPERATORS]
+        if unknown:
+            raise unsupported([self._describe(step) for step in unknown])
+        for step in calls:
+            self.values[step] = _OPERATORS[_operator(step)](self, step, self._place(step))
+        (outputs,) = (step.args[0] for step in steps if step.op == "output")
+        results = [self.values.get(step) for step in outputs]
+        if len(results) != 1 or isinstance(results[0], Parameter):
             raise UserError(
-                f"{layer_name(index, child)} shares its {name} with layer {seen[id(value)]}; "
-                "give it parameters of its own."
+                f"{type(self.module).__name__} does not return the result of its last layer; give "
+                "a model that returns its class scores alone."
             )
-        if value.is_meta:
-            raise UserError(
-                f"{layer_name(index, child)} has a {name} on the meta device, without numbers; "
-                "make the model on the CPU."
+        return self.builder.finish(results[0])
+
+    def _inputs(self):
+        """Values of the program's placeholders."""
+        tensors = dict(self.module.named_parameters(remove_duplicate=False))
+        tensors |= dict(self.module.named_buffers(remove_duplicate=False))
+        signature = self.program.graph_signature
+        names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        constants = signature.inputs_to_lifted_tensor_constants
+        for step in self.program.graph.nodes:
+            if step.op != "placeholder":
+                continue
+            if step.name in names:
+                tensor = tensors[names[step.name]]
+            elif step.name in constants:
+                tensor = self.program.constants[constants[step.name]]
+            else:
+                self.values[step] = PICTURE
+                continue
+            self.values[step] = None
+            if not names.get(step.name, "").endswith(COUNTER):
+                values = tensor.detach().float().cpu().numpy()
+                self.values[step] = Parameter(values, id(tensor), tensor.requires_grad)
+
+    def _ignored(self, step):
+        """Whether an operator only counts batches or checks what the export has found out."""
+        first = step.args[0] if step.args else None
+        counts = first in self.values and self.values[first] is None
+        return counts or _operator(step).startswith("_assert")
+
+    def _describe(self, step):
+        path, kind = module_of(step)
+        layer = f" of {where(path, kind)}" if path else ""
+        return f"{_operator(step)} (node {step.name}{layer}{line_of(step)})"
+
+    def _place(self, step):
+        path, kind = module_of(step)
+        leaf = path and not any(self.module.get_submodule(path).children())
+        name = path if leaf and not path.isdigit() else None
+        return Place(kind if leaf else _operator(step), name, line_of(step))
+
+    def parameter(self, step, place, what):
+        """The stored array that an argument is, or None for a missing one."""
+        if step is None:
+            return None
+        value = self.values.get(step)
+        if not isinstance(value, Parameter):
+            raise self.builder.error(place, f"computes its {what}; give it a plain parameter")
+        return value
+
+    def value(self, step, place):
+        """The builder's value that an argument is."""
+        value = self.values.get(step) if hasattr(step, "op") else None
+        if value is None or isinstance(value, Parameter):
+            raise self.builder.error(
+                place, f"works on {step}, which is no result of a layer; use layers' results"
             )
-        array = value.detach().float().cpu().numpy()
-        if not np.isfinite(array).all():
-            raise UserError(
-                f"{layer_name(index, child)} has a {name} with NaN or Inf; choose other values."
-            )
-        weights[f"{index}.{name}"] = array.copy()
-    return weights
+        return value
 
 
-def _trace(module):
-    """``[(module or layer, numbers of its inputs)]`` in the order of the module's ``forward``."""
-    import operator
-
-    import torch
-    import torch.nn.functional as F
-    from torch import fx
-
-    try:
-        steps = fx.symbolic_trace(module).graph.nodes
-    except Exception as error:  # Whatever the user's forward does with a stand-in for its input.
-        raise UserError(
-            f"The forward of {type(module).__name__} cannot be followed ({error}); use layers and "
-            "additions without conditions on the data."
-        ) from error
-    adds = (operator.add, operator.iadd, torch.add, "add", "add_")
-    relus = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
-    numbers, calls = {}, []
-    for step in steps:
-        if step.op == "output":
-            if len(step.args) != 1 or numbers.get(step.args[0]) != len(calls) - 1:
-                raise UserError(
-                    f"{type(module).__name__} does not return the result of its last layer; give a "
-                    "model that returns its class scores."
-                )
-            continue
-        if step.op == "placeholder":
-            if PICTURE in numbers.values():
-                raise UserError(
-                    f"{type(module).__name__} takes several inputs; give a model of one."
-                )
-            numbers[step] = PICTURE
-            continue
-        inputs, call = step.args, None
-        plain = all(isinstance(value, fx.Node) for value in inputs) and not step.kwargs
-        if step.op == "call_module" and plain:
-            call = module.get_submodule(step.target)
-        elif step.target in adds and plain and len(inputs) == 2:
-            call = Add()
-        elif step.target in relus and plain | (set(step.kwargs) == {"inplace"}):
-            call = ReLU()
-        elif step.target in (torch.flatten, "flatten") and inputs[1:] + (
-            *step.kwargs.values(),
-        ) == (1,):
-            inputs, call = inputs[:1], Flatten()
-        if call is None:
-            raise UserError(
-                f"Step {step.name} of {type(module).__name__} is not supported; use modules, "
-                "additions, relu and flatten(x, 1)."
-            )
-        numbers[step] = len(calls)
-        calls.append((call, tuple(numbers[value] for value in inputs)))
-    return calls
+def _operator(step):
+    """``"relu"`` of ``aten.relu_.default``."""
+    name = getattr(step.target, "_opname", None) or getattr(step.target, "__name__", "")
+    return name if name.startswith("_") else name.removesuffix("_")
 
 
-def _convert(index, child, nn):
-    where = layer_name(index, child)
+def _arguments(step):
+    """Every argument by name, defaults included."""
+    schema = step.target._schema.arguments
+    given = dict(zip((argument.name for argument in schema), step.args, strict=False))
+    defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+    return {**defaults, **given, **step.kwargs}
 
-    def require(option, *supported):
-        value = getattr(child, option)
-        if value not in supported:
-            raise UserError(
-                f"{where} has {option}={value!r}; the device takes {option}={supported[0]!r}."
-            )
 
-    # Exact types, because a subclass may compute something else.
-    if type(child) is nn.Conv2d:
-        require("dilation", (1, 1))
-        require("groups", 1)
-        require("padding_mode", "zeros")
-        if child.padding == "same":
-            raise UserError(f"{where} has padding='same'; give the padding as a number.")
-        padding = 0 if child.padding == "valid" else child.padding
-        return Conv2d(
-            child.in_channels,
-            child.out_channels,
-            child.kernel_size,
-            child.stride,
-            padding,
-            child.bias is not None,
-        )
-    if type(child) is nn.Linear:
-        return Linear(child.in_features, child.out_features, child.bias is not None)
-    if type(child) is nn.ReLU:
-        return ReLU()
-    if type(child) is nn.MaxPool2d:
-        require("stride", 2, (2, 2))
-        require("padding", 0, (0, 0))
-        require("dilation", 1, (1, 1))
-        require("ceil_mode", False)
-        require("return_indices", False)
-        return MaxPool2d(child.kernel_size)
-    if type(child) is nn.AvgPool2d:
-        size = child.kernel_size
-        require("stride", size, size if isinstance(size, tuple) else (size, size))
-        require("padding", 0, (0, 0))
-        require("ceil_mode", False)
-        require("divisor_override", None)
-        return AvgPool2d(size)
-    if type(child) is nn.AdaptiveAvgPool2d:
-        require("output_size", 1, (1, 1))
-        return AvgPool2d()
-    if type(child) is nn.BatchNorm2d:
-        require("affine", True)
-        require("track_running_stats", True)
-        if child.momentum is None:
-            raise UserError(f"{where} has momentum=None; give a number, for example 0.1.")
-        return BatchNorm2d(child.num_features, child.eps, child.momentum)
-    if type(child) is nn.Flatten:
-        require("start_dim", 1)
-        require("end_dim", -1)
-        return Flatten()
-    raise UserError(
-        f"{where} is not supported; use Conv2d, BatchNorm2d, ReLU, MaxPool2d, AvgPool2d, Flatten "
-        "or Linear."
+def _call(*names, inputs=("input",), parameters=()):
+    """Decorator: the function translates these operators, and gets their arguments by name."""
+
+    def add(function):
+        def translate(self, step, place):
+            a = _arguments(step)
+            for name in inputs:
+                a[name] = self.value(a.pop(name if name in a else "self"), place)
+            for name in parameters:
+                a[name] = self.parameter(a[name], place, name)
+            return function(self.builder, place, **a)
+
+        _OPERATORS.update(dict.fromkeys(names, translate))
+        return function
+
+    return add
+
+
+_OPERATORS = {}
+"""Operator's name to what translates it."""
+
+
+def _pair(values):
+    """What operators take for two numbers: two, or one for both."""
+    values = values if isinstance(values, (list, tuple)) else (values,)
+    return (*values, *values) if len(values) == 1 else tuple(values)
+
+
+@_call("conv2d", parameters=("weight", "bias"))
+def _conv2d(builder, place, input, weight, bias, stride, padding, dilation, groups):
+    if padding == "valid":
+        padding = 0
+    padding = padding if padding == "same" else _pair(padding)
+    sizes = (_pair(stride), padding, _pair(dilation), groups)
+    return builder.conv(place, input, weight, bias, *sizes)
+
+
+@_call("linear", parameters=("weight", "bias"))
+def _linear(builder, place, input, weight, bias):
+    return builder.linear(place, input, weight, bias)
+
+
+@_call("batch_norm", parameters=("weight", "bias", "running_mean", "running_var"))
+def _batch_norm(builder, place, input, training, momentum, eps, cudnn_enabled, **parameters):
+    names = ("weight", "bias", "running_mean", "running_var")
+    found = [parameters[name] for name in names]
+    return builder.batch_norm(place, input, found, eps, momentum, frozen=not training)
+
+
+@_call("group_norm", parameters=("weight", "bias"))
+def _group_norm(builder, place, input, num_groups, weight, bias, eps, cudnn_enabled):
+    return builder.group_norm(place, input, num_groups, weight, bias, eps)
+
+
+@_call("relu")
+def _relu(builder, place, input):
+    return builder.relu(place, input)
+
+
+@_call("relu6")
+def _relu6(builder, place, input):
+    return builder.clip(place, input, 0, 6)
+
+
+@_call("hardtanh")
+def _hardtanh(builder, place, input, min_val, max_val):
+    return builder.clip(place, input, min_val, max_val)
+
+
+@_call("clamp")
+def _clamp(builder, place, input, min, max):
+    return builder.clip(place, input, min, max)
+
+
+@_call("leaky_relu")
+def _leaky_relu(builder, place, input, negative_slope):
+    return builder.leaky_relu(place, input, negative_slope)
+
+
+@_call("max_pool2d")
+def _max_pool2d(builder, place, input, kernel_size, stride, padding, dilation, ceil_mode):
+    kernel = _pair(kernel_size)
+    sizes = (_pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode)
+    return builder.max_pool(place, input, kernel, *sizes)
+
+
+@_call("avg_pool2d")
+def _avg_pool2d(
+    builder, place, input, kernel_size, stride, padding, ceil_mode, count_include_pad,
+    divisor_override,
+):  # fmt: skip
+    builder.require(place, "divisor_override", divisor_override, None)
+    kernel = _pair(kernel_size)
+    return builder.avg_pool(
+        place, input, kernel, _pair(stride or kernel), _pair(padding), ceil_mode
     )
+
+
+@_call("adaptive_avg_pool2d")
+def _adaptive_avg_pool2d(builder, place, input, output_size):
+    builder.require(place, "output_size", _pair(output_size), 1)
+    return builder.global_avg_pool(place, input)
+
+
+@_call("mean")
+def _mean(builder, place, input, dim=None, keepdim=False, dtype=None):
+    return builder.mean(place, input, dim or (), keepdim)
+
+
+@_call("dropout")
+def _dropout(builder, place, input, p, train):
+    return builder.dropout(place, input, p) if train else input
+
+
+@_call("softmax", "log_softmax")
+def _softmax(builder, place, input, dim, dtype):
+    return builder.softmax(place, input, dim)
+
+
+@_call("contiguous", "clone", "alias")
+def _identity(builder, place, input, memory_format=None):
+    return input
+
+
+def _add(self, step, place):
+    a = _arguments(step)
+    self.builder.require(place, "alpha", a["alpha"], 1)
+    return self.builder.add(place, *(self.value(a[name], place) for name in ("self", "other")))
+
+
+def _flatten(self, step, place):
+    a = _arguments(step)
+    x, rank = self.value(a["self"], place), len(step.args[0].meta["val"].shape)
+    self.builder.require(place, "start_dim", a["start_dim"] % rank, 1)
+    self.builder.require(place, "end_dim", a["end_dim"] % rank - rank, -1)
+    return self.builder.flatten(place, x)
+
+
+def _reshape(self, step, place):
+    x = self.value(step.args[0], place)
+    return self.builder.reshape(place, x, tuple(step.meta["val"].shape), BATCH)
+
+
+_OPERATORS["add"] = _add
+_OPERATORS["flatten"] = _flatten
+_OPERATORS.update(dict.fromkeys(("view", "reshape", "squeeze"), _reshape))

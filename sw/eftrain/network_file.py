@@ -5,10 +5,11 @@ from pathlib import Path
 
 from .errors import UserError
 from .graph import Graph
-from .import_torch import from_torch, is_torch_module
+from .import_torch import from_torch
 from .networks import NETWORKS
 from .networks import network as built_in
 from .plan.names import conventional_names
+from .torch_export import is_torch_module
 
 __all__ = ["HELP", "load_network"]
 

@@ -5,7 +5,7 @@ device does not run.
 """
 
 from .layers import Add, Conv2d, Dropout, Flatten, LeakyReLU, Linear, ReLU, ReLU6
-from .network import LAYERS, MAX_GRID, Graph
+from .network import LAYERS, MAX_GRID, Graph, checked_input_shape
 from .node import PICTURE, Node, as_nodes, layer_name
 from .normalisation import BatchNorm2d, GroupNorm
 from .parameters import describe, initial_weights, parameter_names, parameter_shapes
@@ -30,6 +30,7 @@ __all__ = [
     "ReLU",
     "ReLU6",
     "as_nodes",
+    "checked_input_shape",
     "describe",
     "initial_weights",
     "layer_name",

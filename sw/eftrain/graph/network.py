@@ -64,16 +64,9 @@ class Graph:
     """
 
     def __init__(self, input_shape, layers, weights=None, names=None, trainable=None):
-        shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else (input_shape,)
+        shape = checked_input_shape(input_shape)
         if not isinstance(layers, (tuple, list)):
             raise UserError(f"The layers are a {type(layers).__name__}; give a list of layers.")
-        if len(shape) not in (1, 3):
-            raise UserError(f"input_shape is {shape}; give (channels, rows, columns).")
-        shape = tuple(positive(size, "input_shape entry") for size in shape)
-        if max(shape[1:], default=0) > MAX_GRID:
-            raise UserError(
-                f"input_shape is {shape}; a picture has at most {MAX_GRID} rows or columns."
-            )
         self.layers = list(layers)
         self.nodes = as_nodes(self.layers)
         self.shapes = [shape]
@@ -154,6 +147,19 @@ class Graph:
                     f"Weight {name!r} holds something else than finite numbers in fp32."
                 )
         return checked
+
+
+def checked_input_shape(input_shape):
+    """The shape of one picture, or vector, as a tuple of int; ``UserError`` if it is none."""
+    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list)) else (input_shape,)
+    if len(shape) not in (1, 3):
+        raise UserError(f"input_shape is {shape}; give (channels, rows, columns).")
+    shape = tuple(positive(size, "input_shape entry") for size in shape)
+    if max(shape[1:], default=0) > MAX_GRID:
+        raise UserError(
+            f"input_shape is {shape}; a picture has at most {MAX_GRID} rows or columns."
+        )
+    return shape
 
 
 def _checked_names(names, layers):
