@@ -4,6 +4,7 @@ Everything that decides which layers a network gets, what they are called and wh
 here, so that a network gives the same graph whatever format it arrives in.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,15 @@ from .graph import (
     as_nodes,
 )
 
-__all__ = ["SUPPORTED", "GraphBuilder", "Parameter", "Place", "Scores", "unsupported"]
+__all__ = [
+    "SUPPORTED",
+    "GraphBuilder",
+    "Parameter",
+    "Place",
+    "Scores",
+    "source_line",
+    "unsupported",
+]
 
 SUPPORTED = (
     "Conv2d, Linear, BatchNorm2d, GroupNorm, ReLU, ReLU6, LeakyReLU, MaxPool2d, AvgPool2d, "
@@ -46,6 +55,17 @@ def unsupported(operators):
     return UserError(
         f"Operator{'s' * many} {listed} {'are' if many else 'is'} not supported; use {SUPPORTED}."
     )
+
+
+def source_line(trace):
+    """``" at model.py line 7"`` of the user's code, from the text of a traceback, or nothing."""
+    frames = re.findall(r'File "(.*?)", line (\d+)', trace)
+    users = [frame for frame in frames if not re.search(r"-packages[/\\]torch[/\\]", frame[0])]
+    if not users:
+        return ""
+    path, number = users[-1]
+    name = re.split(r"[/\\]", path)[-1]
+    return f" at {name} line {number}"
 
 
 @dataclass(frozen=True)

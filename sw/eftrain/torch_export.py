@@ -4,12 +4,11 @@ import copy
 import inspect
 import io
 import logging
-import os
-import re
 import warnings
 from contextlib import contextmanager, redirect_stderr
 
 from .errors import UserError
+from .import_builder import source_line
 
 __all__ = ["check_module", "copied", "exported", "is_torch_module", "line_of", "module_of", "where"]
 
@@ -124,16 +123,7 @@ def module_of(step):
 
 def line_of(step):
     """``" at model.py line 7"`` of the user's code that called an operator, or nothing."""
-    found = re.findall(r'File "(.*?)", line (\d+)', step.meta.get("stack_trace") or "")
-    return _line([(name, int(number)) for name, number in found])
-
-
-def _line(frames):
-    import torch
-
-    inside = os.path.dirname(torch.__file__) + os.sep
-    users = [frame for frame in frames if not frame[0].startswith(inside)]
-    return f" at {os.path.basename(users[-1][0])} line {users[-1][1]}" if users else ""
+    return source_line(step.meta.get("stack_trace") or "")
 
 
 def _culprit(trace, module):
@@ -148,9 +138,9 @@ def _culprit(trace, module):
         if id(child) in paths and frame.f_code.co_filename != __file__:
             if first == "self" and child is not module:
                 found = _where(module, paths[id(child)])
-            frames.append((frame.f_code.co_filename, trace.tb_lineno))
+            frames.append(f'File "{frame.f_code.co_filename}", line {trace.tb_lineno}')
         trace = trace.tb_next
-    return (f" in {found}" if found else "") + _line(frames)
+    return (f" in {found}" if found else "") + source_line("\n".join(frames))
 
 
 def where(path, kind):
