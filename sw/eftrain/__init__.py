@@ -1,7 +1,7 @@
 """Trains convolutional networks on the eftrain accelerator.
 
-Everything here needs numpy only; PyTorch is imported where a PyTorch model is given, the simulator
-where :class:`eftrain.devices.sim.SimDevice` is used.
+Everything here needs numpy only; PyTorch is imported where a PyTorch model is given, onnx where
+an ONNX file is, the simulator where :class:`eftrain.devices.sim.SimDevice` is used.
 """
 
 from .errors import UserError
@@ -21,6 +21,7 @@ from .graph import (
     ReLU,
     ReLU6,
 )
+from .import_onnx import from_onnx
 from .import_torch import from_torch
 from .optim import SGD
 from .trainer import Trainer
@@ -43,5 +44,6 @@ __all__ = [
     "ReLU6",
     "Trainer",
     "UserError",
+    "from_onnx",
     "from_torch",
 ]

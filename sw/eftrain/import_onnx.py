@@ -86,6 +86,8 @@ class _Import:
         unknown = []
         for node in self.file.nodes:
             inputs = [name for name in node.input if name]
+            if node.op_type == "CastLike":
+                inputs = inputs[:1]
             if node.op_type == "Shape" or inputs and computed.issuperset(inputs):
                 computed |= set(node.output)
             elif node.domain not in ("", "ai.onnx") or node.op_type not in _OPERATORS:
@@ -134,8 +136,10 @@ class _Node:
 
         self.node, self.owner, self.builder = node, owner, owner.builder
         self.attributes = {one.name: get_attribute_value(one) for one in node.attribute}
-        line = f", node {node.name!r}{_line(node)}" if node.name else _line(node)
-        self.place = Place(node.op_type, self._name(), line)
+        name = self._name()
+        known = not node.name or node.name == name
+        line = _line(node) if known else f", node {node.name!r}{_line(node)}"
+        self.place = Place(node.op_type, name, line)
 
     def _name(self):
         for name in self.node.input:
@@ -189,6 +193,12 @@ class _Node:
         key = self.input(index) if np.ptp(np.asarray(values, np.float64)) else None
         return Parameter(change(values), key)
 
+    def bias(self, index):
+        """As :func:`parameter`; zeros that are computed, not stored, stand for no bias."""
+        found = self.parameter(index, lambda values: values.reshape(-1))
+        computed = found is not None and self.input(index) not in self.owner.file.stored
+        return None if computed and not found.values.any() else found
+
     def get(self, name, default=None):
         """An attribute; fp32 numbers as their shortest decimals."""
         value = self.attributes.get(name, default)
@@ -236,7 +246,7 @@ def _conv(node, builder):
     stride, padding = node.window(x, weight.values.shape[2:])
     dilation = tuple(node.get("dilations", (1, 1)))
     sizes = (stride, padding, dilation, node.get("group", 1))
-    return builder.conv(node.place, x, weight, node.parameter(2), *sizes)
+    return builder.conv(node.place, x, weight, node.bias(2), *sizes)
 
 
 @_operator("Gemm")
@@ -245,8 +255,7 @@ def _gemm(node, builder):
         builder.require(node.place, option, node.get(option, supported), supported)
     turned = node.get("transB", 0)
     weight = node.parameter(1, lambda values: values if turned else values.T)
-    bias = node.parameter(2, lambda values: values.reshape(-1))
-    return builder.linear(node.place, node.x(), weight, bias)
+    return builder.linear(node.place, node.x(), weight, node.bias(2))
 
 
 @_operator("MatMul")
@@ -266,15 +275,9 @@ def _batch_norm(node, builder):
 
 @_operator("GroupNormalization")
 def _group_norm(node, builder):
-    groups, x = node.get("num_groups"), node.x()
-    channels = builder.shape(x)[0]
-
-    def each(values):
-        # Before opset 21 a scale belongs to a group.
-        return np.repeat(values, channels // groups) if node.owner.file.opset < 21 else values
-
-    weight, bias = (node.parameter(index, each) for index in (1, 2))
-    return builder.group_norm(node.place, x, groups, weight, bias, node.get("epsilon", 1e-5))
+    # Before opset 21 a scale belonged to a group; onnx's checker refuses that form, now deprecated.
+    sizes = (node.parameter(1), node.parameter(2), node.get("epsilon", 1e-5))
+    return builder.group_norm(node.place, node.x(), node.get("num_groups"), *sizes)
 
 
 @_operator("InstanceNormalization")

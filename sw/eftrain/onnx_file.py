@@ -1,5 +1,6 @@
 """ONNX files: reading, checking, and the shapes and constants that importing needs."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,8 @@ class OnnxFile:
         Pictures in the batch that all other shapes are for.
     constants : dict
         Name to array: initializers, and all that is computed from these and from shapes alone.
+    stored : set of str
+        Those of the constants that the file holds as initializers.
 
     Raises
     ------
@@ -62,6 +65,7 @@ class OnnxFile:
         self.constants = {}
         for tensor in graph.initializer:
             self.constants[tensor.name] = self._array(tensor)
+        self.stored = set(self.constants)
         self.input, self.input_shape, self.batch = self._one_input(graph)
         self.output = self._one_output(graph)
         self.nodes = self._needed(graph.node)
@@ -120,7 +124,6 @@ class OnnxFile:
                 f"has {found}; opsets {MIN_OPSET} to {newest} can be read, so export it again with "
                 "one of them"
             )
-        self.opset = opsets[0]
 
     def _check(self):
         onnx = _onnx()
@@ -209,6 +212,8 @@ class OnnxFile:
         inputs = {name: self.constants.get(name) for name in node.input if name}
         if node.op_type == "Shape" and node.input[0] in self._shapes:
             inputs = {node.input[0]: np.empty(self._shapes[node.input[0]], np.float32)}
+        if node.op_type == "CastLike" and inputs[node.input[1]] is None:
+            inputs[node.input[1]] = np.float32(0)  # The type of a layer's result.
         # Without inputs there are also random numbers.
         known = inputs or node.op_type == "Constant"
         if not known or any(value is None for value in inputs.values()):
@@ -266,6 +271,7 @@ def _is_float(kind):
 
 
 def _first_line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"\[\w+\] |Inference error\(s\): ", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     text = (lines[0] if lines else type(error).__name__).rstrip(".:")
     return text if len(text) <= 100 else text[:97] + "..."

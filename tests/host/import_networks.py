@@ -178,7 +178,7 @@ class EveryLayer(nn.Module):
         x = self.act(self.norm(self.conv(x)))
         x = torch.add(F.relu6(self.bn(self.grouped(x))), x)
         x = self.drop(self.avg(self.pool(x)).flatten(1))
-        return self.fc2(torch.clamp(self.fc1(x), min=0, max=6))
+        return self.fc2(F.relu6(self.fc1(x)))
 
 
 NETWORKS = {

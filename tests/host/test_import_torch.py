@@ -166,6 +166,26 @@ def test_modules_used_twice_have_one_name():
     assert isinstance(graph.nodes[first[0]].layer, ReLU)
 
 
+@pytest.mark.parametrize(("function", "layer"), [
+    (lambda x: torch.clamp(x, 0, 6), ReLU6()),
+    (lambda x: x.clamp_(min=0), ReLU()),
+    (lambda x: F.hardtanh(x, 0, 6, inplace=True), ReLU6()),
+    (lambda x: F.leaky_relu_(x, 0.2), LeakyReLU(0.2)),
+    (lambda x: torch.relu(x).contiguous(), ReLU()),
+])
+def test_functions(function, layer):
+    assert from_torch(Function(function), (4,)).layers == [Linear(4, 4), layer]
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.layer, self.function = nn.Linear(4, 4), function
+
+    def forward(self, x):
+        return self.function(self.layer(x))
+
+
 def test_a_softmax_at_the_end_is_left_out():
     plain = nn.Sequential(nn.Flatten(), nn.Linear(36, 4))
     for end in (nn.Softmax(1), nn.LogSoftmax(-1)):
