@@ -152,11 +152,13 @@ def dimensions(made):
         helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 4, 8, 8])),
      r"gives 2 results of float \('scores', 'c'\)"),
     (lambda made: setattr(made.graph.node[2], "op_type", "Rleu"), "is no valid ONNX network"),
-    (lambda made: setattr(dimensions(made)[1], "dim_value", 5), r"^a_node \(Conv\) takes 3 channels but receives 5"),
+    (lambda made: setattr(dimensions(made)[1], "dim_value", 5),
+     r"^a_node \(Conv\) takes 3 channels but receives 5"),
     (lambda made: made.graph.node[0].attribute[0].CopyFrom(
         helper.make_attribute("pads", [1, 1, 0, 0])),
      r"^a_node \(Conv\) has pads \[1, 1, 0, 0\]; the supported form is equal on opposite sides"),
-    (lambda made: made.graph.initializer[-2].dims.__setitem__(0, 2), "damaged weight|no valid ONNX"),
+    (lambda made: made.graph.initializer[-2].dims.__setitem__(0, 2),
+     "damaged weight|no valid ONNX"),
     (lambda made: made.graph.node[5].attribute.append(helper.make_attribute("transB", 1)),
      r"has layers that do not fit together \(\(op_type:Gemm, node name: scores_node\): "),
 ])  # fmt: skip
