@@ -2,7 +2,8 @@
 
 from .errors import UserError
 from .graph import PICTURE, checked_input_shape
-from .import_builder import GraphBuilder, Parameter, Place, unsupported
+from .import_builder import GraphBuilder
+from .import_values import Parameter, Place, unsupported
 from .torch_export import BATCH, exported, is_torch_module, line_of, module_of, where
 
 __all__ = ["from_torch", "is_torch_module"]

@@ -8,7 +8,7 @@ import warnings
 from contextlib import contextmanager, redirect_stderr
 
 from .errors import UserError
-from .import_builder import source_line
+from .import_values import source_line
 
 __all__ = ["check_module", "copied", "exported", "is_torch_module", "line_of", "module_of", "where"]
 

@@ -12,6 +12,7 @@ from import_networks import NETWORKS, make
 from onnx import TensorProto, helper
 from test_import_torch import results
 from torch import nn
+from training_cases import data, small_net, train_in_torch
 
 from eftrain.graph import (
     Add,
@@ -29,6 +30,8 @@ from eftrain.graph import (
 from eftrain.import_onnx import from_onnx
 from eftrain.import_torch import from_torch
 from eftrain.onnx_file import MIN_IR, MIN_OPSET
+from eftrain.optim import SGD
+from eftrain.trainer import Trainer
 
 FILES = Path(__file__).parent / "onnx"
 NEWEST = onnx.defs.onnx_opset_version()
@@ -331,3 +334,15 @@ def test_local_functions_are_followed(tmp_path):
     made.functions.append(function)
     onnx.save(made, tmp_path / "net.onnx")
     assert from_onnx(tmp_path / "net.onnx").layers == [ReLU(), Flatten(), Linear(192, 2, False)]
+
+
+def test_an_imported_file_trains_as_the_module_does(make_device, tmp_path):
+    net = small_net()
+    graph = from_onnx(export(net, (1, 6, 5), tmp_path / "net.onnx", 18))
+    x, y = data(12, (1, 6, 5), 4)
+    trainer = Trainer(graph, make_device("4x4"), SGD(0.1))
+    history = trainer.fit(x, y, 2, 4, shuffle=False)
+    expected = train_in_torch(net, x, y, 2, 4, SGD(0.1))
+    assert np.allclose(history.losses, [loss for loss, _ in expected], rtol=1e-4)
+    for name, value in net.state_dict().items():
+        np.testing.assert_allclose(trainer.state_dict()[name], value, rtol=1e-3, atol=1e-4)
