@@ -133,7 +133,7 @@ def prepare(settings, *, on_status=None, describe=None):
     optimizer = SGD(lr=settings.learning_rate, momentum=settings.momentum)
     title, graph = load_network(settings.network)
     weights = _weights(settings, graph)
-    graph = Graph(graph.input_shape, graph.layers, weights, graph.names)
+    graph = Graph(graph.input_shape, graph.layers, weights, graph.names, graph.trainable)
     train, test = _data(settings, graph)
     report.check_output(settings.folder)
     artefact = _artefact(board, config, settings, describe or _described, on_status)

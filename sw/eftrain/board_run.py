@@ -89,7 +89,7 @@ class BoardRun:
         settings = _settings(folder / RUN)
         layers = graph_from_json(_text(folder / NETWORK), where=str(folder / NETWORK))
         weights = load_weights(folder / WEIGHTS, layers.layers)
-        graph = Graph(layers.input_shape, layers.layers, weights, layers.names)
+        graph = Graph(layers.input_shape, layers.layers, weights, layers.names, layers.trainable)
         sets = []
         for suffix, (x, y) in read_data(folder / DATA).items():
             x = check_pictures(x, graph.input_shape, f"x{suffix}")

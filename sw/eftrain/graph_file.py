@@ -1,7 +1,8 @@
 """A network as JSON, without its weights: what a board is given instead of the user's Python file.
 
 ``{"input_shape": [1, 8, 8], "layers": [{"kind": "Conv2d", "in_channels": 1, ...}, ...], "names":
-{"0": "conv1"}}``. Layers that do not just read the one before have ``inputs``, its numbers.
+{"0": "conv1"}, "frozen": ["0.weight"]}``; ``frozen`` only if there are parameters that
+training must leave alone. Layers that do not just read the one before have ``inputs``, its numbers.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ def graph_to_json(graph):
     """The text."""
     layers = [_entry(layer) for layer in graph.layers]
     content = {"input_shape": graph.input_shape, "layers": layers, "names": graph.names}
+    if graph.frozen:
+        content["frozen"] = graph.frozen
     return json.dumps(content, indent=2) + "\n"
 
 
@@ -34,6 +37,7 @@ def graph_from_json(text, weights=None, where="The network file"):
         content = json.loads(text)
         layers = [_layer(dict(entry)) for entry in content["layers"]]
         names = {int(index): name for index, name in content.get("names", {}).items()}
+        trainable = dict.fromkeys(content.get("frozen", []), False)
         shape = content["input_shape"]
     except UserError:
         raise
@@ -42,7 +46,7 @@ def graph_from_json(text, weights=None, where="The network file"):
             f"{where} describes no network ({type(error).__name__}: {error}); write it again with "
             "`eftrain build`."
         ) from None
-    return Graph(shape, layers, weights, names)
+    return Graph(shape, layers, weights, names, trainable)
 
 
 def _entry(layer):

@@ -1,11 +1,13 @@
-"""Networks from the command line: built in, or from a Python file of the user's."""
+"""Networks from the command line: built in, or from a Python or ONNX file of the user's."""
 
 import runpy
 from pathlib import Path
 
 from .errors import UserError
 from .graph import Graph
-from .import_torch import from_torch, is_torch_module
+from .importers.onnx_model import from_onnx
+from .importers.torch_export import is_torch_module
+from .importers.torch_module import from_torch
 from .networks import NETWORKS
 from .networks import network as built_in
 from .plan.names import conventional_names
@@ -15,35 +17,41 @@ __all__ = ["HELP", "load_network"]
 FUNCTION = "network"
 
 HELP = (
-    f"A built-in network ({', '.join(NETWORKS)}), or a Python file with a function network() that "
-    "returns an eftrain.Graph, or a PyTorch module and the shape of one picture, for example "
-    "(model, (3, 32, 32)). The file is executed."
+    f"A built-in network ({', '.join(NETWORKS)}), an ONNX file (.onnx), or a Python file with a "
+    "function network() that returns an eftrain.Graph, or a PyTorch module and the shape of one "
+    "picture, for example (model, (3, 32, 32)). A Python file is executed."
 )
 
 
 def load_network(name):
-    """``(title, Graph)`` of a built-in network's name, or of a Python file's path.
+    """``(title, Graph)`` of a built-in network's name, or of the path of a Python or ONNX file.
 
     Layers get conventional names if the file gives none.
 
     Raises
     ------
     UserError
-        If there is no such network or file, or its function does not return a network.
+        If there is no such network or file, it cannot be imported, or its function does not return
+        a network.
     """
     path = Path(name)
     if name in NETWORKS:
         return name, built_in(name)
+    if path.suffix == ".onnx":
+        return path.stem, _named(from_onnx(path))
     if path.suffix != ".py":
         raise UserError(
-            f"There is no network {name!r}; choose one of {', '.join(NETWORKS)}, or give a Python "
-            f"file (.py) with a function {FUNCTION}()."
+            f"There is no network {name!r}; choose one of {', '.join(NETWORKS)}, or give an ONNX "
+            f"file (.onnx) or a Python file (.py) with a function {FUNCTION}()."
         )
     if not path.is_file():
         raise UserError(f"There is no network file {name}; check the path.")
-    graph = _graph(name, _function(name, path))
+    return path.stem, _named(_graph(name, _function(name, path)))
+
+
+def _named(graph):
     graph.names = graph.names or conventional_names(graph)
-    return path.stem, graph
+    return graph
 
 
 def _function(name, path):

@@ -10,7 +10,8 @@ from .driver import Driver
 from .errors import UserError
 from .graph import Graph, initial_weights
 from .history import History, Step, summary
-from .import_torch import import_layers, is_torch_module
+from .importers.torch_export import check_module, copied, is_torch_module
+from .importers.torch_module import from_torch
 from .job import Job, Section
 from .optim import SGD
 from .plan.schedule import Schedule
@@ -35,8 +36,9 @@ class Trainer:
     Parameters
     ----------
     model : Graph or torch.nn.Module
-        A PyTorch model gives its layers and weights and is left unchanged; its input shape is that
-        of the first data. Layers of a Graph without weights get PyTorch's default initialisation.
+        A PyTorch model gives its layers and weights and is left unchanged. Its input shape is that
+        of the first data; until then its weights cannot be read, saved or loaded. Layers of a Graph
+        without weights get PyTorch's default initialisation.
     device : eftrain.devices.base.Device
     optimizer : SGD, optional
         Needed by ``fit``.
@@ -64,18 +66,17 @@ class Trainer:
             )
         self.optimizer = optimizer
         self.seed = check_count(seed, "seed", least=0)
+        self._graph = self._weights = self._momentum = None
         if isinstance(model, Graph):
-            self._layers, weights, self._graph = model.layers, model.weights, model
+            self._take(model)
         elif is_torch_module(model):
-            self._layers, weights = import_layers(model)
-            self._graph = None
+            check_module(model)
+            self._module = copied(model, share=False)
         else:
             raise UserError(
-                f"The model is a {type(model).__name__}; give an eftrain.Graph or "
-                "torch.nn.Sequential."
+                f"The model is a {type(model).__name__}; give an eftrain.Graph or a "
+                "torch.nn.Module, for example a torch.nn.Sequential."
             )
-        self._weights = initial_weights(self._layers, seed) | weights
-        self._momentum = None
         self.driver = Driver(device)
 
     def fit(self, x, y, epochs=1, batch_size=16, shuffle=True, test=None, on_step=None):
@@ -146,22 +147,38 @@ class Trainer:
     def state_dict(self):
         """Copies of the weights and running statistics as fp32 arrays, named and shaped as in
         ``torch.nn.Sequential``."""
-        return {name: value.copy() for name, value in self._weights.items()}
+        return {name: value.copy() for name, value in self._known("weights").items()}
 
     def save(self, path):
         """Write the weights as safetensors, marked with the network they belong to."""
-        save_weights(path, self._layers, self._weights)
+        weights = self._known("weights")
+        save_weights(path, self._graph.layers, weights)
 
     def load(self, path):
         """Take the weights of a file that ``save`` wrote for the same network."""
-        self._weights = load_weights(path, self._layers)
+        self._known("layers")
+        self._weights = load_weights(path, self._graph.layers)
         self._momentum = None
+
+    def _take(self, graph):
+        self._graph = graph
+        self._weights = initial_weights(graph.layers, self.seed) | graph.weights
+
+    def _known(self, what):
+        """The weights, once there is a graph; ``what`` is needed of it."""
+        if self._graph is None:
+            raise UserError(
+                f"The {what} of a PyTorch model are not known before the first data; give the "
+                "Trainer eftrain.from_torch(model, shape of one picture) instead."
+            )
+        return self._weights
 
     def _pictures(self, x, what):
         shape = self._graph.input_shape if self._graph else None
         x = check_pictures(x, shape, what)
         if self._graph is None:
-            self._graph = Graph(x.shape[1:], self._layers)
+            self._take(from_torch(self._module, x.shape[1:]))
+            self._module = None
         return x
 
     def _data(self, x, y, prefix=""):

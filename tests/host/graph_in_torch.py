@@ -8,9 +8,13 @@ from eftrain.graph import (
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
+    Dropout,
     Flatten,
+    GroupNorm,
+    LeakyReLU,
     Linear,
     MaxPool2d,
+    ReLU6,
 )
 
 
@@ -26,11 +30,15 @@ class GraphInTorch(nn.Module):
                 self.add_module(str(index), module)
 
     def forward(self, x):
+        return self.results(x)[-1]
+
+    def results(self, x):
+        """The input and the result of every layer."""
         results = [x]
         for index, node in enumerate(self.nodes):
             inputs = [results[source + 1] for source in node.inputs]
             results.append(self._apply_layer(index, node.layer, *inputs))
-        return results[-1]
+        return results
 
     def _apply_layer(self, index, layer, x, other=None):
         if str(index) in self._modules:
@@ -38,9 +46,15 @@ class GraphInTorch(nn.Module):
         if isinstance(layer, Add):
             return x + other
         if isinstance(layer, MaxPool2d):
-            return F.max_pool2d(x, 2)
+            return F.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding)
         if isinstance(layer, AvgPool2d):
             return F.avg_pool2d(x, layer.window(x.shape[1:]))
+        if isinstance(layer, ReLU6):
+            return F.relu6(x)
+        if isinstance(layer, LeakyReLU):
+            return F.leaky_relu(x, layer.negative_slope)
+        if isinstance(layer, Dropout):
+            return F.dropout(x, layer.p, self.training)
         return x.flatten(1) if isinstance(layer, Flatten) else F.relu(x)
 
     def values(self):
@@ -51,14 +65,25 @@ class GraphInTorch(nn.Module):
         }
 
 
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """A batch-norm that is in evaluation mode whatever the network's mode is."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
 def _module(layer):
     if isinstance(layer, Conv2d):
         sizes = (layer.kernel_size, layer.stride, layer.padding)
-        return nn.Conv2d(layer.in_channels, layer.out_channels, *sizes, bias=layer.bias)
+        options = {"groups": layer.groups, "bias": layer.bias}
+        return nn.Conv2d(layer.in_channels, layer.out_channels, *sizes, **options)
     if isinstance(layer, Linear):
         return nn.Linear(layer.in_features, layer.out_features, layer.bias)
+    if isinstance(layer, GroupNorm):
+        return nn.GroupNorm(layer.num_groups, layer.num_channels, layer.eps)
     if isinstance(layer, BatchNorm2d):
-        module = nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum)
+        kind = FrozenBatchNorm if layer.frozen else nn.BatchNorm2d
+        module = kind(layer.num_features, layer.eps, layer.momentum)
         # Scales of both signs, so that pooling takes minima too.
         nn.init.normal_(module.weight)
         nn.init.normal_(module.bias, std=0.3)

@@ -7,7 +7,7 @@ from torch import nn
 
 from eftrain.errors import UserError
 from eftrain.graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
-from eftrain.import_torch import from_torch
+from eftrain.importers.torch_module import from_torch
 from eftrain.optim import SGD
 from eftrain.plan.schedule import Schedule
 from eftrain.trainer import Trainer
@@ -36,7 +36,7 @@ def assert_sentence(error):
     ((1, 6, 6), [Conv2d(1, 3, 3, stride=(1, 5))], r"stride 5 over columns"),
     ((1, 6, 6), [Conv2d(1, 3, 3, padding=3)], r"padding 3 over rows"),
     ((1, 6, 6), [Conv2d(1, 3, 7)], r"7 kernel rows but its input has 6"),
-    ((1, 6, 6), [ReLU(), MaxPool2d(3)], r"layer 1 \(MaxPool2d\) has windows of"),
+    ((1, 6, 6), [ReLU(), MaxPool2d(4)], r"layer 1 \(MaxPool2d\) has windows of 4 rows"),
     ((1, 1, 6), [MaxPool2d(2)], r"layer 0 \(MaxPool2d\) needs pictures of at least 2x2"),
     ((1, 6, 6), [Linear(36, 4)], r"layer 0 \(Linear\) takes a vector"),
     ((1, 6, 6), [Flatten(), Linear(30, 4)], r"takes 30 features but receives 36"),
@@ -64,21 +64,24 @@ def _filled(layer, value):
 
 @pytest.mark.parametrize(("layer", "message"), [
     (nn.Conv2d(1, 2, 3, dilation=2), "dilation"),
-    (nn.Conv2d(2, 2, 3, groups=2), "groups"),
-    (nn.Conv2d(1, 2, 3, padding="same"), "padding='same'"),
-    (nn.Conv2d(1, 2, 3, padding_mode="reflect", padding=1), "padding_mode"),
+    (nn.Conv2d(2, 2, 3, groups=2), r"in layer 1 \(Conv2d\) \(Given groups=2"),
+    (nn.Conv2d(1, 2, 2, padding="same"), "padding='same'"),
+    (nn.Conv2d(1, 2, 3, padding_mode="reflect", padding=1), r"Operator pad \(node pad of layer 1"),
     (nn.MaxPool2d(2, stride=1), "stride"),
     (nn.MaxPool2d(2, ceil_mode=True), "ceil_mode"),
     (nn.Flatten(0), "start_dim"),
-    (nn.Dropout(), r"layer 1 \(Dropout\) is not supported"),
+    (nn.Dropout2d(), r"Operator feature_dropout \(node feature_dropout of layer 1 \(Dropout2d\)\)"),
     (nn.LazyLinear(4), r"layer 1 \(LazyLinear\) is not supported"),
-    (type("Gated", (nn.Conv2d,), {})(1, 2, 3), r"layer 1 \(Gated\) is not supported"),
-    (_filled(nn.Linear(3, 2), np.nan), r"layer 1 \(Linear\) has a weight with NaN"),
+    (_filled(nn.Linear(6, 2), np.nan), r"layer 1 \(Linear\) has a weight with NaN"),
+    (nn.InstanceNorm2d(1), r"Operator instance_norm"),
+    (nn.BatchNorm2d(2), r"in layer 1 \(BatchNorm2d\) \(running_mean should contain"),
+    (nn.ReLU6(), "nothing to train"),
+    (nn.Hardtanh(-1, 6), r"layer 1 \(Hardtanh\) keeps values from -1 to 6; .* ReLU6, 0 to 6"),
 ])
 def test_torch_layers(layer, message):
     with pytest.raises(UserError, match=message) as error:
         from_torch(nn.Sequential(nn.ReLU(), layer), (1, 6, 6))
-    assert "layer 1" in str(error.value)
+    assert "layer 1" in str(error.value) or "nothing to train" in message
     assert_sentence(error)
 
 
@@ -95,10 +98,11 @@ def test_torch_weights_of_other_formats():
 
 
 def test_models(make_device):
-    for model in (nn.Linear(3, 2), "model"):
-        with pytest.raises(UserError, match="torch.nn.Sequential") as error:
-            Trainer(model, make_device())
-        assert_sentence(error)
+    for model in (nn.Linear, "model"):
+        for make in (lambda m: Trainer(m, make_device()), lambda m: from_torch(m, (3,))):
+            with pytest.raises(UserError, match="torch.nn.Sequential") as error:
+                make(model)
+            assert_sentence(error)
     with pytest.raises(UserError, match="belongs to no layer"):
         Graph((1, 6, 6), LAYERS, {"1.weight": np.zeros(3)})
     with pytest.raises(UserError, match="has shape"):

@@ -19,7 +19,7 @@ from eftrain.graph import (
     Node,
     ReLU,
 )
-from eftrain.import_torch import from_torch
+from eftrain.importers.torch_module import from_torch
 from eftrain.networks import NETWORKS, network
 from eftrain.optim import SGD
 from eftrain.plan.schedule import Schedule
@@ -120,18 +120,52 @@ def test_messages_and_passes_use_the_names():
         small.training_step(2)
 
 
-@pytest.mark.parametrize(("forward", "message"), [
-    (lambda self, x: self.layer(x) if x.sum() > 0 else x, "cannot be followed"),
-    (lambda self, x: self.layer(x) * 2, "Step mul of Strange is not supported"),
-    (lambda self, x: F.relu(x, True) + 1, "Step add of Strange is not supported"),
-    (lambda self, x, y: self.layer(x) + y, "takes several inputs"),
-    (lambda self, x: (self.layer(x), x), "does not return the result of its last layer"),
+class Strange(nn.Module):
+    """Runs a function of its layer and its input."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.layer, self.body = nn.Linear(4, 4), body
+
+    def forward(self, x):
+        return self.body(self.layer, x)
+
+
+HERE = r"at test_host_graph.py line \d+"
+
+
+@pytest.mark.parametrize(("body", "message"), [
+    (lambda layer, x: layer(x) if x.sum() > 0 else x, f"Strange cannot be followed {HERE} "),
+    (lambda layer, x: layer(x[:, 1:]), rf"cannot be followed in layer \(Linear\) {HERE} \(a and b"),
+    (lambda layer, x: layer(x) * 2, rf"^Operator mul \(node mul {HERE}\) is not supported; use"),
+    (lambda layer, x: layer(x).sin().exp() * 2, r"^Operators sin \(.*\), exp \(.*\) and 1 more "),
+    (lambda layer, x: F.relu(x, True) + 1, rf"layer 1 \(add\) {HERE} works on 1, which is no re"),
+    (lambda layer, x: torch.add(layer(x), x, alpha=2), r"layer 1 \(add\) .* has alpha=2"),
+    (lambda layer, x: F.linear(x, layer.weight.t()), "Operator t "),
+    (lambda layer, x: F.linear(x, x[0:1]), "Operator slice "),
+    (lambda layer, x: layer(torch.softmax(x, 1)), "reads a softmax, which is supported only at"),
+    (lambda layer, x: torch.softmax(layer(x), 0), r"layer 1 \(softmax\) .* has axis 0; .* scores"),
+    (lambda layer, x: layer(x).view(1, -1), r"gives the shape \(1, 8\) from \(2, 4\)"),
+    (lambda layer, x: layer(x).mean(1), r"takes the mean over axes \(1,\)"),
+    (lambda layer, x: (layer(x), x), "does not return the result of its last layer"),
+    (lambda layer, x: layer.weight, "does not return the result of its last layer"),
 ])
-def test_modules_that_cannot_be_followed(forward, message):
-    strange = type("Strange", (nn.Module,), {"forward": forward})()
-    strange.layer = nn.Linear(4, 4)
-    with pytest.raises(UserError, match=message):
-        from_torch(strange, (4,))
+def test_modules_that_cannot_be_followed(body, message):
+    with pytest.raises(UserError, match=message) as error:
+        from_torch(Strange(body), (4,))
+    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+def test_modules_of_several_inputs_are_refused():
+    two = type("Two", (nn.Module,), {"forward": lambda self, x, y: x + y})()
+    with pytest.raises(UserError, match="Two takes several inputs; give a model of one"):
+        from_torch(two, (4,))
+
+
+def test_what_pytorch_says_of_errors_is_not_printed(capfd):
+    with pytest.raises(UserError, match="cannot be followed"):
+        from_torch(Strange(lambda layer, x: layer(x) if x.sum() > 0 else x), (4,))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("layer", "message"), [

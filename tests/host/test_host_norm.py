@@ -22,7 +22,7 @@ from eftrain.graph import (
     Node,
     ReLU,
 )
-from eftrain.import_torch import from_torch
+from eftrain.importers.torch_module import from_torch
 from eftrain.optim import SGD
 from eftrain.plan.schedule import Schedule
 from eftrain.trainer import Trainer
@@ -178,7 +178,7 @@ def test_residual_sums_are_formed_by_their_first_reader():
 
 
 def test_strided_pointwise_convolutions_read_the_rows_they_use():
-    passes = [p for p in step(resnet) if p.layer == "layer 15 (Conv2d)"]
+    passes = [p for p in step(resnet) if p.layer == "4.shortcut.0"]
     strides = {p.opcode: p.geometry.stride for p in passes if p.stationary}
     assert strides == {
         Opcode.CONV_FP: (1, 2), Opcode.CONV_BP: (2, 2), Opcode.CONV_WU: (1, 2),

@@ -19,7 +19,7 @@ from training_cases import (
 from eftrain.checks import permutation
 from eftrain.errors import UserError
 from eftrain.graph import Conv2d, Flatten, Graph, Linear, MaxPool2d, ReLU
-from eftrain.import_torch import from_torch
+from eftrain.importers.torch_module import from_torch
 from eftrain.optim import SGD
 from eftrain.trainer import Trainer
 
@@ -112,7 +112,7 @@ def test_graph_and_sequential_are_the_same_network(make_device, tmp_path):
 
 def test_weights_of_another_network_are_refused(make_device, tmp_path):
     path = tmp_path / "weights.safetensors"
-    Trainer(small_net(), make_device()).save(path)
+    Trainer(from_torch(small_net(), (1, 6, 5)), make_device()).save(path)
     other = Trainer(Graph((4, 1, 1), [Flatten(), Linear(4, 2)]), make_device())
     with pytest.raises(UserError, match="weights of another network"):
         other.load(path)
@@ -123,6 +123,21 @@ def test_weights_of_another_network_are_refused(make_device, tmp_path):
         other.load(tmp_path / "broken")
     with pytest.raises(UserError, match="Cannot write weights"):
         other.save(tmp_path / "no" / "folder")
+
+
+def test_weights_of_a_module_are_known_with_the_first_data(make_device, tmp_path):
+    net = small_net()
+    trainer = Trainer(net, make_device())
+    for use in (trainer.state_dict, lambda: trainer.save(tmp_path / "weights.npz"),
+                lambda: trainer.load(tmp_path / "weights.npz")):  # fmt: skip
+        with pytest.raises(UserError, match="not known before the first data; give the Trainer"):
+            use()
+    expected = {name: value.numpy().copy() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        net[0].weight.zero_()  # The Trainer has the module as it was given.
+    trainer.predict(data(3, (1, 6, 5), 4)[0])
+    for name, value in trainer.state_dict().items():
+        assert np.array_equal(value, expected[name])
 
 
 def test_networks_on_vectors(make_device):

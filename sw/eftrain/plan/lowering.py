@@ -32,6 +32,7 @@ from .layout import FeatureMap
 from .model import predict
 from .search import choose
 from .stages import Norm, Stage
+from .support import check_layers
 
 INPUT = "input"
 """Tensor of the network's input, which a program moves from batch to batch."""
@@ -59,8 +60,9 @@ def lower(graph, config):
     Raises
     ------
     UserError
-        If the device cannot compute a layer where it stands.
+        If the device cannot compute a layer, or not where it stands.
     """
+    check_layers(graph)
     stages = _order(_Lowering(graph, config).output)
     for stage in stages:
         if stage.source:

@@ -19,6 +19,7 @@ from .layout import coefficient_bytes, parameter_bytes, statistics_bytes
 from .lowering import INPUT, lower
 from .search import choose
 from .stages import BIASES
+from .support import check_trainable
 
 __all__ = ["INPUT", "LABELS", "LOGITS", "MOMENTUM", "RECORDS", "Schedule"]
 
@@ -96,7 +97,14 @@ class Schedule:
         return [*self.forward(images), self._loss(images, None)]
 
     def training_step(self, images):
-        """Forward, LOSS, for each layer from the last input gradient and update, then biases."""
+        """Forward, LOSS, for each layer from the last input gradient and update, then biases.
+
+        Raises
+        ------
+        UserError
+            If training must leave a parameter alone.
+        """
+        check_trainable(self.graph)
         return self._tiled(
             [
                 *Forward(self.stages, images, True).passes,
