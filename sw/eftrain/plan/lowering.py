@@ -65,6 +65,8 @@ def lower(graph, config):
     check_layers(graph)
     stages = _order(_Lowering(graph, config).output)
     for stage in stages:
+        below = any(source.needs_gradient for source in stage.sources)
+        stage.needs_gradient = stage.trains or below
         if stage.source:
             stage.source.readers.append((stage, "source"))
     for stage in stages:
@@ -122,7 +124,8 @@ class _Lowering:
 
     def _new(self, index, layer, source, addend=None):
         y = self._map(f"activation.{index}", self.graph.shapes[index + 1])
-        return Stage(index, layer, self.graph.layer_name(index), source, y, addend=addend)
+        name, trained = self.graph.layer_name(index), self.graph.trained(index)
+        return Stage(index, layer, name, source, y, addend=addend, trained=trained)
 
     def _stage(self, index, node):
         layer, source = node.layer, self.stages[node.inputs[0]]
@@ -169,7 +172,9 @@ class _Lowering:
                 "the device normalises only the results of convolutions."
             )
         source.y = FeatureMap(f"raw.{index}", source.y.shape, self.group)
-        source.norm = Norm(index, layer, source.y, self.graph.layer_name(index), source.name)
+        trained = bool(self.graph.trained(index))
+        name = self.graph.layer_name(index)
+        source.norm = Norm(index, layer, source.y, name, source.name, trained)
         return source
 
     def _add(self, index, layer, inputs):
@@ -223,11 +228,13 @@ def _fold_input(stages, config):
 
 
 def _cost(stage, config):
-    """Cycles of the two passes that read the input."""
+    """Cycles of the passes that read the input: one, or two if the weights are trained."""
     matrix, x, y = stage.matrix(FOLD_IMAGES), passes.Load(stage.x), stage.y
-    forward = passes.forward(matrix, x, y)
-    update = passes.weight_gradient(matrix, x, passes.Gradient(y), stage.weight, None)
-    return sum(predict(choose(step, config), config).cycles for step in (forward, update))
+    readers = [passes.forward(matrix, x, y)]
+    if stage.trains_weight:
+        update = passes.weight_gradient(matrix, x, passes.Gradient(y), stage.weight, None)
+        readers.append(update)
+    return sum(predict(choose(step, config), config).cycles for step in readers)
 
 
 def _check_scores(stage, graph):

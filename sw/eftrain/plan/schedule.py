@@ -19,7 +19,7 @@ from .layout import coefficient_bytes, parameter_bytes, statistics_bytes
 from .lowering import INPUT, lower
 from .search import choose
 from .stages import BIASES
-from .support import check_trainable
+from .support import untrainable
 
 __all__ = ["INPUT", "LABELS", "LOGITS", "MOMENTUM", "RECORDS", "Schedule"]
 
@@ -49,6 +49,7 @@ class Schedule:
         self.config = config
         self.optimizer = optimizer
         self.stages = lower(graph, config)
+        self._untrainable = untrainable(graph, self.stages, config)
         if optimizer and config.batch_norm:
             record_biases(self.stages, optimizer)
         if graph.classes > config.max_classes:
@@ -102,9 +103,10 @@ class Schedule:
         Raises
         ------
         UserError
-            If training must leave a parameter alone.
+            If nothing is trained, or a parameter alone that the device updates with another.
         """
-        check_trainable(self.graph)
+        if self._untrainable:
+            raise UserError(self._untrainable[0])
         return self._tiled(
             [
                 *Forward(self.stages, images, True).passes,
@@ -146,6 +148,14 @@ class Schedule:
                 sizes[norm.gradient_coefficients] = coefficient_bytes(*size)
         return sizes
 
+    def activations(self):
+        """Names of the maps that a forward pass writes whole before anything reads them."""
+        return {
+            feature_map.name
+            for stage in self.stages[1:]
+            for feature_map in _forward_maps(stage, training=True)
+        }
+
     def zeroed(self):
         """Gradients that un-pooling covers only in part; they must start as zeros."""
         return [
@@ -164,14 +174,19 @@ class Schedule:
         return passes.loss(images, self.graph.classes, self.logits_map, LABELS, RECORDS, gradient)
 
 
-def _maps(stage, training):
-    """Maps in memory that belong to a stage."""
+def _forward_maps(stage, training):
+    """Maps of a stage that the forward pass writes."""
     if training or not stage.pooled:
         yield stage.y
     if stage.pooled:
         yield stage.pooled
     if stage.virtual and stage.written(training):
         yield stage.plain
+
+
+def _maps(stage, training):
+    """Maps in memory that belong to a stage."""
+    yield from _forward_maps(stage, training)
     if training and stage.needs_gradient:
         yield raw_gradient(stage)
         yield full_gradient(stage)

@@ -1,9 +1,9 @@
-"""Which layers of a graph the device does not run yet."""
+"""What of a graph the device does not run, or not train, yet."""
 
 from ..errors import UserError
 from ..graph import BatchNorm2d, Conv2d, Dropout, GroupNorm, LeakyReLU, MaxPool2d, ReLU6
 
-__all__ = ["check_layers", "check_trainable"]
+__all__ = ["check_layers", "untrainable"]
 
 _NOT_YET = {
     GroupNorm: "BatchNorm2d after a Conv2d",
@@ -47,19 +47,42 @@ def _problem(layer):
     return None
 
 
-def check_trainable(graph):
-    """Refuse parameters that training must leave alone: a training step moves all of them.
+def untrainable(graph, stages, config):
+    """Why a training step cannot change exactly the parameters that ``graph`` trains.
 
-    Raises
-    ------
-    UserError
-        Names the first one.
+    The device updates both parameters of a batch-norm in one operation, and sums the gradient of a
+    bias without that of its weights in its batch-norm units.
+
+    Parameters
+    ----------
+    graph : Graph
+    stages : list of Stage
+    config : CoreConfig
+
+    Returns
+    -------
+    list of str
+        A sentence each; empty if the device can.
     """
-    if graph.frozen:
-        index, kind = graph.frozen[0].split(".")
-        others = len(graph.frozen) - 1
-        more = f" (and {others} more)" if others else ""
-        raise UserError(
-            f"{graph.layer_name(int(index))} has a {kind} with requires_grad=False{more}, but "
-            "frozen parameters are not supported by the Trainer yet; set requires_grad=True."
+    problems = []
+    for stage in stages:
+        if stage.norm and len(graph.trained(stage.norm.index)) == 1:
+            (kind,) = graph.trained(stage.norm.index)
+            other = {"weight": "bias", "bias": "weight"}[kind]
+            problems.append(
+                f"{stage.norm.name} has a {other} with requires_grad=False and a {kind} that is "
+                "trained, but the device updates both of a batch-norm together; train both or "
+                "neither."
+            )
+        if stage.trains_bias and not stage.trains_weight and not config.batch_norm:
+            problems.append(
+                f"{stage.name} trains its bias without its weight, and this core was built without "
+                "the batch-norm units that do so; use a core with batch-norm, or train both or "
+                "neither."
+            )
+    if not any(stage.trains for stage in stages):
+        problems.append(
+            "All parameters of the network have requires_grad=False, so there is nothing to train; "
+            "set requires_grad=True for some."
         )
+    return problems
