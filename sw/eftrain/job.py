@@ -26,6 +26,9 @@ from .plan.schedule import INPUT, LABELS, LOGITS, MOMENTUM, RECORDS
 
 PROGRAM = "program"
 
+MAX_BATCH = (1 << 16) - 1
+"""Images a descriptor can say."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -38,6 +41,11 @@ class Section:
         Name of the data set; sections that share it share its memory.
     samples, batch, epochs : int
         A batch larger than the data set is cut down to it.
+
+    Raises
+    ------
+    UserError
+        If a batch is larger than a descriptor can say.
     """
 
     kind: str
@@ -48,6 +56,8 @@ class Section:
 
     def __post_init__(self):
         object.__setattr__(self, "batch", min(self.batch, self.samples))
+        if self.batch > MAX_BATCH:
+            raise UserError(f"Batch size {self.batch} is too large; use at most {MAX_BATCH}.")
 
     @property
     def batches(self):
@@ -66,6 +76,46 @@ class Section:
     @property
     def labels_name(self):
         return f"labels.{self.data}.{self.batch}"
+
+
+def reserve(memory, schedule, sections, steps):
+    """Lay out all that sections use but the program.
+
+    Parameters
+    ----------
+    memory : MemoryMap
+        Receives the regions; it may become larger than the device.
+    schedule : Schedule
+    sections : list of Section
+    steps : list of list of LayerPass
+        One largest batch of each section; tiles do not matter.
+    """
+    add = memory.add
+    largest = max(section.batch for section in sections)
+    training = any(section.kind == "fit" for section in sections)
+    used = {
+        name
+        for layer_passes in (schedule.setup(), *steps)
+        for layer_pass in layer_passes
+        for name in layer_pass.tensors()
+    }
+    sizes = schedule.tensors(largest, training)
+    sizes = {name: nbytes for name, nbytes in sizes.items() if name in used}
+    activations = {name: sizes.pop(name) for name in schedule.activations() & sizes.keys()}
+    for name, nbytes in sizes.items():
+        add(name, nbytes)
+    for number, group in enumerate(share(steps, activations)):
+        if len(group) > 1:
+            memory.share(f"shared.{number}", group)
+        else:
+            add(*group.popitem())
+    for section in sections:
+        add(section.images_name, section.samples * schedule.input_map.image_bytes)
+        if section.kind == "predict":
+            add(LOGITS, section.samples * schedule.logits_map.image_bytes)
+        else:
+            add(section.labels_name, section.batches * label_bytes(section.batch))
+    add(RECORDS, max(1, sum(section.steps for section in sections)) * RECORD_BYTES)
 
 
 class Job:
@@ -104,7 +154,8 @@ class Job:
         self.steps = sum(section.steps for section in sections)
         self.dense_macs = 0
         self._passes = {}
-        self._reserve()
+        steps = [self._steps(section, section.batch) for section in sections]
+        reserve(self.memory, schedule, sections, steps)
         self.memory.check()  # First, because addresses past the memory may not fit a descriptor.
         blob = program.assemble(self._items())
         self.descriptors = len(blob) // DESCRIPTOR_BYTES
@@ -122,38 +173,6 @@ class Job:
                 "predict": lambda images: schedule.forward(images, output=LOGITS),
             }[section.kind](images)
         return self._passes[section.kind, images]
-
-    def _reserve(self):
-        schedule, add = self.schedule, self.memory.add
-        largest = max(section.batch for section in self.sections)
-        training = any(section.kind == "fit" for section in self.sections)
-        if largest > 0xFFFF:
-            raise UserError(f"Batch size {largest} is too large; use at most 65535.")
-        steps = [self._steps(section, section.batch) for section in self.sections]
-        used = {
-            name
-            for layer_passes in (schedule.setup(), *steps)
-            for layer_pass in layer_passes
-            for name in layer_pass.tensors()
-        }
-        sizes = schedule.tensors(largest, training)
-        sizes = {name: nbytes for name, nbytes in sizes.items() if name in used}
-        activations = {name: sizes.pop(name) for name in schedule.activations() & sizes.keys()}
-        for name, nbytes in sizes.items():
-            add(name, nbytes)
-        groups = share(steps, activations)
-        for number, group in enumerate(groups):
-            if len(group) > 1:
-                self.memory.share(f"shared.{number}", group)
-            else:
-                add(*group.popitem())
-        for section in self.sections:
-            add(section.images_name, section.samples * schedule.input_map.image_bytes)
-            if section.kind == "predict":
-                add(LOGITS, section.samples * schedule.logits_map.image_bytes)
-            else:
-                add(section.labels_name, section.batches * label_bytes(section.batch))
-        add(RECORDS, max(1, self.steps) * RECORD_BYTES)
 
     def _items(self):
         addresses = self.memory.addresses()

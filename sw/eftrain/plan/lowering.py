@@ -11,6 +11,7 @@ gradient is zero. The device does without it: the host moves the running mean by
 and out. (PyTorch's weight decay would shrink such a bias; here it stays as it is.)
 """
 
+from contextlib import contextmanager
 from math import prod
 
 from eftrain_hdl.isa import MAX_KERNEL
@@ -32,7 +33,7 @@ from .layout import FeatureMap
 from .model import predict
 from .search import choose
 from .stages import Norm, Stage
-from .support import check_layers
+from .support import check_layers, layer_problems
 
 INPUT = "input"
 """Tensor of the network's input, which a program moves from batch to batch."""
@@ -63,7 +64,50 @@ def lower(graph, config):
         If the device cannot compute a layer, or not where it stands.
     """
     check_layers(graph)
-    stages = _order(_Lowering(graph, config).output)
+    stages = _connected(_Lowering(graph, config).output)
+    _fold_input(stages, config)
+    _check_scores(stages[-1], graph)
+    for stage in stages[1:]:
+        _check_blocks(stage)
+    return stages
+
+
+def examine(graph, config):
+    """All that ``lower`` would refuse, layer by layer.
+
+    A layer that the device does not compute is taken as one that gives its result, so that it does
+    not hide what is wrong with the next.
+
+    Returns
+    -------
+    stages : list of Stage
+        As of ``lower``, as far as that goes.
+    found : list of (int, str)
+        Layer number and sentence, in layer order.
+    """
+    found = layer_problems(graph)
+    stages = _connected(_Lowering(graph, config, found).output)
+    _fold_input(stages, config)
+    for stage in stages[1:]:
+        with _noted(found, stage.index):
+            _check_blocks(stage)
+    with _noted(found, len(graph.nodes) - 1):
+        _check_scores(stages[-1], graph)
+    return stages, sorted(found, key=lambda problem: problem[0])
+
+
+@contextmanager
+def _noted(found, index):
+    """Append a ``UserError`` to ``found`` instead of raising it."""
+    try:
+        yield
+    except UserError as error:
+        found.append((index, str(error)))
+
+
+def _connected(output):
+    """Stages up to ``output`` in order, with their readers, and whose gradient is needed."""
+    stages = _order(output)
     for stage in stages:
         below = any(source.needs_gradient for source in stage.sources)
         stage.needs_gradient = stage.trains or below
@@ -73,10 +117,6 @@ def lower(graph, config):
         if stage.addend:
             stage.addend.readers.append((stage, "addend"))
     stages[-1].readers.append((None, "loss"))
-    _fold_input(stages, config)
-    _check_scores(stages[-1], graph)
-    for stage in stages[1:]:
-        _check_blocks(stage)
     return stages
 
 
@@ -96,9 +136,12 @@ def _order(output):
 
 
 class _Lowering:
-    """Walks the layers once; ``output`` is the stage of the last."""
+    """Walks the layers once; ``output`` is the stage of the last.
 
-    def __init__(self, graph, config):
+    With ``found`` it goes on behind a layer that the device does not compute, and notes why.
+    """
+
+    def __init__(self, graph, config, found=None):
         self.graph, self.config, self.group = graph, config, config.group
         uses = [0] * len(graph.nodes)
         for node in graph.nodes:
@@ -110,7 +153,12 @@ class _Lowering:
         self.stages = {PICTURE: self._picture()}
         self.single = {PICTURE: False}
         for index, node in enumerate(graph.nodes):
-            self.stages[index] = self._stage(index, node)
+            if found is None:
+                self.stages[index] = self._stage(index, node)
+            else:
+                self.stages[index] = self._new(index, node.layer, self.stages[node.inputs[0]])
+                with _noted(found, index):
+                    self.stages[index] = self._stage(index, node)
             self.single[index] = uses[index] == 1 and (
                 not isinstance(node.layer, Flatten) or self.single[node.inputs[0]]
             )

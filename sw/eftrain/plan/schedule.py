@@ -42,6 +42,9 @@ class Schedule:
     ----------
     stages : list of Stage
         In forward order, the network's input first.
+    untrainable : list of (int or None, str)
+        What keeps ``training_step`` from training exactly the marked parameters: layer number, and
+        a sentence.
     """
 
     def __init__(self, graph, config, optimizer=None):
@@ -49,7 +52,7 @@ class Schedule:
         self.config = config
         self.optimizer = optimizer
         self.stages = lower(graph, config)
-        self._untrainable = untrainable(graph, self.stages, config)
+        self.untrainable = untrainable(graph, self.stages, config)
         if optimizer and config.batch_norm:
             record_biases(self.stages, optimizer)
         if graph.classes > config.max_classes:
@@ -105,15 +108,17 @@ class Schedule:
         UserError
             If nothing is trained, or a parameter alone that the device updates with another.
         """
-        if self._untrainable:
-            raise UserError(self._untrainable[0])
-        return self._tiled(
-            [
-                *Forward(self.stages, images, True).passes,
-                self._loss(images, raw_gradient(self.stages[-1])),
-                *Backward(self.stages, images, self.optimizer).passes,
-            ]
-        )
+        for _, sentence in self.untrainable:
+            raise UserError(sentence)
+        return self._tiled(self.untiled_step(images))
+
+    def untiled_step(self, images):
+        """``training_step`` before tiles are chosen: what it uses, but not whether that fits."""
+        return [
+            *Forward(self.stages, images, True).passes,
+            self._loss(images, raw_gradient(self.stages[-1])),
+            *Backward(self.stages, images, self.optimizer).passes,
+        ]
 
     def tensors(self, images, training):
         """Regions the passes use for batches up to ``images``: ``{name: bytes}``.

@@ -3,7 +3,7 @@
 from ..errors import UserError
 from ..graph import BatchNorm2d, Conv2d, Dropout, GroupNorm, LeakyReLU, MaxPool2d, ReLU6
 
-__all__ = ["check_layers", "untrainable"]
+__all__ = ["check_layers", "layer_problems", "untrainable"]
 
 _NOT_YET = {
     GroupNorm: "BatchNorm2d after a Conv2d",
@@ -22,13 +22,20 @@ def check_layers(graph):
     UserError
         Names the first one, what is unsupported and the nearest form that is supported.
     """
+    for _, problem in layer_problems(graph):
+        raise UserError(problem)
+
+
+def layer_problems(graph):
+    """``[(layer number, sentence)]`` of all layers that the device does not run."""
+    found = []
     for index, node in enumerate(graph.nodes):
         if problem := _problem(node.layer):
             what, nearest = problem
-            raise UserError(
-                f"{graph.layer_name(index)} {what}, which the device does not run yet; "
-                f"use {nearest}."
-            )
+            name = graph.layer_name(index)
+            sentence = f"{name} {what}, which the device does not run yet; use {nearest}."
+            found.append((index, sentence))
+    return found
 
 
 def _problem(layer):
@@ -61,28 +68,31 @@ def untrainable(graph, stages, config):
 
     Returns
     -------
-    list of str
-        A sentence each; empty if the device can.
+    list of (int or None, str)
+        Layer number and sentence; empty if the device can.
     """
     problems = []
     for stage in stages:
         if stage.norm and len(graph.trained(stage.norm.index)) == 1:
             (kind,) = graph.trained(stage.norm.index)
             other = {"weight": "bias", "bias": "weight"}[kind]
-            problems.append(
+            sentence = (
                 f"{stage.norm.name} has a {other} with requires_grad=False and a {kind} that is "
                 "trained, but the device updates both of a batch-norm together; train both or "
                 "neither."
             )
+            problems.append((stage.norm.index, sentence))
         if stage.trains_bias and not stage.trains_weight and not config.batch_norm:
-            problems.append(
+            sentence = (
                 f"{stage.name} trains its bias without its weight, and this core was built without "
                 "the batch-norm units that do so; use a core with batch-norm, or train both or "
                 "neither."
             )
+            problems.append((stage.index, sentence))
     if not any(stage.trains for stage in stages):
-        problems.append(
+        sentence = (
             "All parameters of the network have requires_grad=False, so there is nothing to train; "
             "set requires_grad=True for some."
         )
+        problems.append((None, sentence))
     return problems
