@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 2 the input is wrong or a program is missing, and nothing was written; 1 the
 device, or the build of its model or bitstream, failed; 3 a Vivado project was written, but there is
-no Vivado to build it; 130 interrupted. Errors are one sentence, no traceback.
+no Vivado to build it; 130 interrupted. Those of ``eftrain check`` are its answer. Errors are one
+sentence, no traceback.
 """
 
 import importlib.metadata
@@ -16,6 +17,7 @@ from .commands import (
     bench,
     bitstream,
     build,
+    check,
     doctor,
     personalize,
     plan,
@@ -60,7 +62,7 @@ def _options(
     """Options of the command itself."""
 
 
-for _module in (personalize, plan, bench, profile, resources, bitstream, build, doctor):
+for _module in (personalize, check, plan, bench, profile, resources, bitstream, build, doctor):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 
 

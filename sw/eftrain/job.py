@@ -20,10 +20,14 @@ from .pack.parameters import (
 )
 from .pack.tensors import pack_labels, pack_map, unpack_map
 from .plan.layout import RECORD_BYTES, ceil_div, label_bytes
+from .plan.liveness import share
 from .plan.memory import MemoryMap
 from .plan.schedule import INPUT, LABELS, LOGITS, MOMENTUM, RECORDS
 
 PROGRAM = "program"
+
+MAX_BATCH = (1 << 16) - 1
+"""Images a descriptor can say."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Section:
         Name of the data set; sections that share it share its memory.
     samples, batch, epochs : int
         A batch larger than the data set is cut down to it.
+
+    Raises
+    ------
+    UserError
+        If a batch is larger than a descriptor can say.
     """
 
     kind: str
@@ -47,6 +56,8 @@ class Section:
 
     def __post_init__(self):
         object.__setattr__(self, "batch", min(self.batch, self.samples))
+        if self.batch > MAX_BATCH:
+            raise UserError(f"Batch size {self.batch} is too large; use at most {MAX_BATCH}.")
 
     @property
     def batches(self):
@@ -65,6 +76,46 @@ class Section:
     @property
     def labels_name(self):
         return f"labels.{self.data}.{self.batch}"
+
+
+def reserve(memory, schedule, sections, steps):
+    """Lay out all that sections use but the program.
+
+    Parameters
+    ----------
+    memory : MemoryMap
+        Receives the regions; it may become larger than the device.
+    schedule : Schedule
+    sections : list of Section
+    steps : list of list of LayerPass
+        One largest batch of each section; tiles do not matter.
+    """
+    add = memory.add
+    largest = max(section.batch for section in sections)
+    training = any(section.kind == "fit" for section in sections)
+    used = {
+        name
+        for layer_passes in (schedule.setup(), *steps)
+        for layer_pass in layer_passes
+        for name in layer_pass.tensors()
+    }
+    sizes = schedule.tensors(largest, training)
+    sizes = {name: nbytes for name, nbytes in sizes.items() if name in used}
+    activations = {name: sizes.pop(name) for name in schedule.activations() & sizes.keys()}
+    for name, nbytes in sizes.items():
+        add(name, nbytes)
+    for number, group in enumerate(share(steps, activations)):
+        if len(group) > 1:
+            memory.share(f"shared.{number}", group)
+        else:
+            add(*group.popitem())
+    for section in sections:
+        add(section.images_name, section.samples * schedule.input_map.image_bytes)
+        if section.kind == "predict":
+            add(LOGITS, section.samples * schedule.logits_map.image_bytes)
+        else:
+            add(section.labels_name, section.batches * label_bytes(section.batch))
+    add(RECORDS, max(1, sum(section.steps for section in sections)) * RECORD_BYTES)
 
 
 class Job:
@@ -103,7 +154,8 @@ class Job:
         self.steps = sum(section.steps for section in sections)
         self.dense_macs = 0
         self._passes = {}
-        self._reserve()
+        steps = [self._steps(section, section.batch) for section in sections]
+        reserve(self.memory, schedule, sections, steps)
         self.memory.check()  # First, because addresses past the memory may not fit a descriptor.
         blob = program.assemble(self._items())
         self.descriptors = len(blob) // DESCRIPTOR_BYTES
@@ -122,31 +174,8 @@ class Job:
             }[section.kind](images)
         return self._passes[section.kind, images]
 
-    def _reserve(self):
-        schedule, add = self.schedule, self.memory.add
-        largest = max(section.batch for section in self.sections)
-        training = any(section.kind == "fit" for section in self.sections)
-        if largest > 0xFFFF:
-            raise UserError(f"Batch size {largest} is too large; use at most 65535.")
-        used = {
-            name
-            for section in self.sections
-            for layer_pass in (*schedule.setup(), *self._steps(section, section.batch))
-            for name in layer_pass.tensors()
-        }
-        for name, nbytes in schedule.tensors(largest, training).items():
-            if name in used:
-                add(name, nbytes)
-        for section in self.sections:
-            add(section.images_name, section.samples * schedule.input_map.image_bytes)
-            if section.kind == "predict":
-                add(LOGITS, section.samples * schedule.logits_map.image_bytes)
-            else:
-                add(section.labels_name, section.batches * label_bytes(section.batch))
-        add(RECORDS, max(1, self.steps) * RECORD_BYTES)
-
     def _items(self):
-        addresses = {name: region.address for name, region in self.memory.regions.items()}
+        addresses = self.memory.addresses()
         return [item for section in self.sections for item in self._section(section, addresses)]
 
     def _section(self, section, addresses):
@@ -197,7 +226,8 @@ class Job:
         packed = pack_parameters(schedule.stages, parameters)
         if any(name.startswith(MOMENTUM) for name in regions):
             moving = pack_parameters(schedule.stages, momentum)
-            packed |= {MOMENTUM + name: data for name, data in moving.items()}
+            moving = {MOMENTUM + name: data for name, data in moving.items()}
+            packed |= {name: data for name, data in moving.items() if name in regions}
         packed |= pack_biases(schedule.stages, parameters, momentum)
         packed |= pack_norms(schedule.stages, parameters, momentum)
         group = schedule.config.group
@@ -220,7 +250,7 @@ class Job:
     def run(self, driver, parameters, momentum, datasets, on_record=None):
         """Upload, ring the doorbell once, and wait. Returns the driver's ``Outcome``."""
         driver.require(self.schedule.config)
-        self._uploaded = parameters
+        self._uploaded, self._momentum = parameters, momentum
         for address, data in self.uploads(parameters, momentum, datasets):
             driver.write(address, data)
         return driver.run(
@@ -232,20 +262,24 @@ class Job:
         )
 
     def parameters(self, driver):
-        """Everything the network learnt, read back: ``{name: array}``."""
+        """The network's parameters and running statistics, ``{name: array}``.
+
+        Those that were trained, and all statistics, are read back; frozen ones are as uploaded.
+        """
         stages, read = self.schedule.stages, partial(self._read, driver)
         norms, _ = unpack_norms(stages, read, self._uploaded)
         biases, _ = unpack_biases(stages, read)
         return self._uploaded | unpack_parameters(stages, read) | biases | norms
 
     def momentum(self, driver):
-        """Read the momentum back; empty if the job has none."""
-        if not any(name.startswith(MOMENTUM) for name in self.memory.regions):
+        """Read the momentum back, of frozen parameters as uploaded; empty if the job has none."""
+        if not self.schedule.optimizer.momentum:
             return {}
         stages, read = self.schedule.stages, partial(self._read, driver)
         _, norms = unpack_norms(stages, read, self._uploaded)
         _, biases = unpack_biases(stages, read)
-        return unpack_parameters(stages, lambda name: read(MOMENTUM + name)) | biases | norms
+        weights = unpack_parameters(stages, lambda name: read(MOMENTUM + name))
+        return self._momentum | weights | biases | norms
 
     def logits(self, driver):
         """Scores of a ``predict`` job, fp32 ``[N, classes]``."""

@@ -1,6 +1,5 @@
 """Layers as data: their shapes against PyTorch's, and which of them the device refuses."""
 
-import numpy as np
 import pytest
 import torch
 from graph_in_torch import GraphInTorch
@@ -23,9 +22,7 @@ from eftrain.graph import (
     initial_weights,
 )
 from eftrain.graph_file import graph_from_json, graph_to_json
-from eftrain.optim import SGD
 from eftrain.plan.schedule import Schedule
-from eftrain.trainer import Trainer
 from eftrain_hdl.config import CoreConfig
 
 SHAPE = (4, 11, 8)
@@ -158,14 +155,3 @@ def test_marks_that_are_refused(trainable, message):
         Graph((1, 6, 6), LAYERS, trainable=trainable)
 
 
-def test_frozen_parameters_are_refused_by_training_only(make_device):
-    frozen = {"3.weight": False, "3.bias": False}
-    graph = Graph((1, 6, 6), LAYERS, names={3: "fc"}, trainable=frozen)
-    trainer = Trainer(graph, make_device("4x4"), SGD(0.1))
-    x = torch.rand(2, 1, 6, 6).numpy()
-    message = r"^fc has a weight with requires_grad=False \(and 1 more\), but frozen parameters"
-    before = trainer.driver.device.words.copy()
-    with pytest.raises(UserError, match=message):
-        trainer.fit(x, [0, 1])
-    assert np.array_equal(trainer.driver.device.words, before, equal_nan=True)
-    assert trainer.predict(x).shape == (2,)

@@ -10,6 +10,7 @@ from .node import PICTURE, Node, as_nodes, layer_name
 from .normalisation import BatchNorm2d, GroupNorm
 from .parameters import describe, initial_weights, parameter_names, parameter_shapes
 from .pooling import AvgPool2d, MaxPool2d
+from .selection import parameter_layers, select, with_classes
 
 __all__ = [
     "LAYERS",
@@ -34,6 +35,9 @@ __all__ = [
     "describe",
     "initial_weights",
     "layer_name",
+    "parameter_layers",
     "parameter_names",
     "parameter_shapes",
+    "select",
+    "with_classes",
 ]

@@ -121,6 +121,11 @@ class Graph:
         """Names of the parameters that training must leave alone."""
         return [name for name, trained in self.trainable.items() if not trained]
 
+    def trained(self, index):
+        """Which parameters of a layer training changes, as ``{"weight", "bias"}`` or less."""
+        kinds = ("weight", "bias")
+        return frozenset(kind for kind in kinds if self.trainable.get(f"{index}.{kind}"))
+
     def _checked(self, weights):
         expected, checked = self.parameter_shapes, {}
         for name, value in weights.items():

@@ -45,11 +45,16 @@ def pack_parameters(stages, values):
 
 
 def unpack_parameters(stages, read):
-    """Inverse of ``pack_parameters``; ``read(name)`` returns a tensor's bytes."""
+    """Inverse of ``pack_parameters`` for what is trained; ``read(name)`` returns its bytes."""
     values = {}
     for stage in stages:
-        if not stage.trainable:
-            continue
+        values |= _unpack_stage(stage, read)
+    return values
+
+
+def _unpack_stage(stage, read):
+    values = {}
+    if stage.trains_weight:
         shape, fold, group = stage.layer.weight_shape, stage.fold, stage.y.group
         if fold:
             folded = (shape[0], stage.x.shape[0], *fold.kernel)
@@ -58,8 +63,8 @@ def unpack_parameters(stages, read):
             )
         else:
             values[stage.weight] = unpack_weights(read(stage.weight), shape, group, _picture(stage))
-        if stage.bias:
-            values[stage.bias] = unpack_bias(read(stage.bias), shape[0])
+    if stage.bias and stage.trains_bias:
+        values[stage.bias] = unpack_bias(read(stage.bias), stage.layer.weight_shape[0])
     return values
 
 
@@ -138,6 +143,8 @@ def pack_norms(stages, values, momentum):
 def unpack_norms(stages, read, values):
     """``(parameters, momentum)`` of the batch-norms by name; inverse of ``pack_norms``.
 
+    Of frozen ones the running statistics alone: the rest is as it was packed.
+
     Parameters
     ----------
     read : callable
@@ -152,11 +159,12 @@ def unpack_norms(stages, read, values):
             continue
         rows = _unpack_records(read(norm.parameters), stage.y)
         parameters |= {
-            f"{norm.index}.weight": rows[GAMMA],
-            f"{norm.index}.bias": rows[BETA],
             f"{norm.index}.running_mean": rows[RUNNING_MEAN] + _offset(stage, values),
             f"{norm.index}.running_var": rows[RUNNING_VAR],
         }
+        if not norm.trained:
+            continue
+        parameters |= {f"{norm.index}.weight": rows[GAMMA], f"{norm.index}.bias": rows[BETA]}
         momentum |= {
             f"{norm.index}.weight": rows[GAMMA_MOMENTUM],
             f"{norm.index}.bias": rows[BETA_MOMENTUM],

@@ -1,5 +1,7 @@
 """The backward pass: for each stage from the last, its input gradient and then its update.
 
+Frozen parameters have no update, and below the lowest stage that trains any there are no passes.
+
 The gradient of a result is the sum over its readers. Each reader adds its part as it drains; the
 last of them also finishes the gradient: masks it where a ReLU cut, sums it up for the batch-norm,
 and un-pools it. What no pass can finish on its drain, a PASS finishes.
@@ -9,7 +11,8 @@ alternate, so that a pass rarely reads what the one before it writes.
 
 A bias has the sum of its stage's gradient as its own. The pass that finishes that gradient sums it
 up as it drains, and one NORM behind the last update takes the step of all such biases at once: the
-device is empty before and after it.
+device is empty before and after it. Where no drain can sum, the update of the weights computes the
+bias's gradient too; if the weights are frozen, a PASS over the gradient sums it.
 """
 
 from dataclasses import replace
@@ -55,10 +58,11 @@ def bias_blocks(stages):
 
 
 def record_biases(stages, optimizer):
-    """Move those biases to ``BIASES`` whose gradient a pass can sum on its drain."""
+    """Move those biases to ``BIASES`` whose gradient is summed, not computed with the weights'."""
     summable = Backward(stages, 2, optimizer).summable  # The number of images does not matter.
     for stage in stages:
-        if stage in summable and stage.adds_bias and prod(stage.y.grid) >= SUM_PIXELS:
+        summed = stage in summable and prod(stage.y.grid) >= SUM_PIXELS
+        if stage.trains_bias and (summed or not stage.trains_weight):
             stage.record = bias_blocks(stages)
 
 
@@ -97,15 +101,22 @@ class Backward:
 
     def _propagate(self, stage):
         dy = Gradient(self._finished[stage])
-        if stage.norm:
+        if stage.record is not None and stage not in self.summable:
+            self._sum_bias(stage, dy.map)
+        if stage.norm and stage.differentiates:
             self.passes.append(passes.normalise_gradient(stage.norm, self.images, self.optimizer))
             dy = replace(dy, y=stage.y, coefficients=stage.norm.gradient_coefficients)
         if stage.addend and stage.addend.needs_gradient:
             self._add_map(stage.addend, dy.map)
         if stage.source.needs_gradient:
             self._propagate_to_source(stage, dy)
-        if stage.trainable:
+        if stage.trains_weight:
             self._update(stage, dy)
+
+    def _sum_bias(self, stage, dy):
+        """Sum a finished gradient, which the PASS leaves as it is."""
+        finish = self._summing(stage, NOTHING)
+        self.passes.append(passes.finish_gradient(stage.name, self.images, dy, dy, finish))
 
     def _propagate_to_source(self, stage, dy):
         source = stage.source
@@ -135,8 +146,8 @@ class Backward:
         if source.virtual and not written:
             x = Load(source.result, source.norm.coefficients, source.relu)
         update = (self.optimizer, MOMENTUM + stage.weight, MOMENTUM + f"{stage.index}.bias")
-        matrix = stage.matrix(self.images)
-        self.passes.append(passes.weight_gradient(matrix, x, dy, stage.weight, stage.bias, update))
+        matrix, bias = stage.matrix(self.images), stage.bias if stage.trains_bias else None
+        self.passes.append(passes.weight_gradient(matrix, x, dy, stage.weight, bias, update))
 
     def _unpool(self, stage, dy):
         source, dx = stage.source, unpooled_gradient(stage)
@@ -161,7 +172,7 @@ class Backward:
                 finish = replace(finish, norm_mask=True)
             else:
                 finish = replace(finish, mask=stage.plain)
-        if stage.norm:
+        if stage.norm and stage.differentiates:
             finish = replace(
                 finish,
                 y=stage.result,

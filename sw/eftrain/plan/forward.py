@@ -61,7 +61,8 @@ class Forward:
 
     def _convolve(self, stage):
         norm, addend, matrix = stage.norm, stage.addend, stage.matrix(self.images)
-        keeps = stage.pooled and self.training
+        # Un-pooling looks for the maxima in what was pooled.
+        keeps = bool(stage.pooled) and self.training and stage.needs_gradient
         # Before the load, which may write the same values: a pass cannot read what it writes.
         add = self._plain(addend) if addend and not norm else None
         x = self._load(stage.source, matrix.covers_input and not stage.flat and not keeps)
@@ -80,7 +81,7 @@ class Forward:
                 relu=stage.relu and not norm,
                 add=add,
                 pooled=pooled,
-                keep=self.training,
+                keep=keeps,
                 norm=(norm.parameters, norm.statistics) if sums else None,
             )
         )

@@ -11,6 +11,7 @@ gradient is zero. The device does without it: the host moves the running mean by
 and out. (PyTorch's weight decay would shrink such a bias; here it stays as it is.)
 """
 
+from contextlib import contextmanager
 from math import prod
 
 from eftrain_hdl.isa import MAX_KERNEL
@@ -32,7 +33,7 @@ from .layout import FeatureMap
 from .model import predict
 from .search import choose
 from .stages import Norm, Stage
-from .support import check_layers
+from .support import check_layers, layer_problems
 
 INPUT = "input"
 """Tensor of the network's input, which a program moves from batch to batch."""
@@ -63,18 +64,59 @@ def lower(graph, config):
         If the device cannot compute a layer, or not where it stands.
     """
     check_layers(graph)
-    stages = _order(_Lowering(graph, config).output)
+    stages = _connected(_Lowering(graph, config).output)
+    _fold_input(stages, config)
+    _check_scores(stages[-1], graph)
+    for stage in stages[1:]:
+        _check_blocks(stage)
+    return stages
+
+
+def examine(graph, config):
+    """All that ``lower`` would refuse, layer by layer.
+
+    A layer that the device does not compute is taken as one that gives its result, so that it does
+    not hide what is wrong with the next.
+
+    Returns
+    -------
+    stages : list of Stage
+        As of ``lower``, as far as that goes.
+    found : list of (int, str)
+        Layer number and sentence, in layer order.
+    """
+    found = layer_problems(graph)
+    stages = _connected(_Lowering(graph, config, found).output)
+    _fold_input(stages, config)
+    for stage in stages[1:]:
+        with _noted(found, stage.index):
+            _check_blocks(stage)
+    with _noted(found, len(graph.nodes) - 1):
+        _check_scores(stages[-1], graph)
+    return stages, sorted(found, key=lambda problem: problem[0])
+
+
+@contextmanager
+def _noted(found, index):
+    """Append a ``UserError`` to ``found`` instead of raising it."""
+    try:
+        yield
+    except UserError as error:
+        found.append((index, str(error)))
+
+
+def _connected(output):
+    """Stages up to ``output`` in order, with their readers, and whose gradient is needed."""
+    stages = _order(output)
     for stage in stages:
+        below = any(source.needs_gradient for source in stage.sources)
+        stage.needs_gradient = stage.trains or below
         if stage.source:
             stage.source.readers.append((stage, "source"))
     for stage in stages:
         if stage.addend:
             stage.addend.readers.append((stage, "addend"))
     stages[-1].readers.append((None, "loss"))
-    _fold_input(stages, config)
-    _check_scores(stages[-1], graph)
-    for stage in stages[1:]:
-        _check_blocks(stage)
     return stages
 
 
@@ -94,9 +136,12 @@ def _order(output):
 
 
 class _Lowering:
-    """Walks the layers once; ``output`` is the stage of the last."""
+    """Walks the layers once; ``output`` is the stage of the last.
 
-    def __init__(self, graph, config):
+    With ``found`` it goes on behind a layer that the device does not compute, and notes why.
+    """
+
+    def __init__(self, graph, config, found=None):
         self.graph, self.config, self.group = graph, config, config.group
         uses = [0] * len(graph.nodes)
         for node in graph.nodes:
@@ -108,7 +153,12 @@ class _Lowering:
         self.stages = {PICTURE: self._picture()}
         self.single = {PICTURE: False}
         for index, node in enumerate(graph.nodes):
-            self.stages[index] = self._stage(index, node)
+            if found is None:
+                self.stages[index] = self._stage(index, node)
+            else:
+                self.stages[index] = self._new(index, node.layer, self.stages[node.inputs[0]])
+                with _noted(found, index):
+                    self.stages[index] = self._stage(index, node)
             self.single[index] = uses[index] == 1 and (
                 not isinstance(node.layer, Flatten) or self.single[node.inputs[0]]
             )
@@ -122,7 +172,8 @@ class _Lowering:
 
     def _new(self, index, layer, source, addend=None):
         y = self._map(f"activation.{index}", self.graph.shapes[index + 1])
-        return Stage(index, layer, self.graph.layer_name(index), source, y, addend=addend)
+        name, trained = self.graph.layer_name(index), self.graph.trained(index)
+        return Stage(index, layer, name, source, y, addend=addend, trained=trained)
 
     def _stage(self, index, node):
         layer, source = node.layer, self.stages[node.inputs[0]]
@@ -169,7 +220,9 @@ class _Lowering:
                 "the device normalises only the results of convolutions."
             )
         source.y = FeatureMap(f"raw.{index}", source.y.shape, self.group)
-        source.norm = Norm(index, layer, source.y, self.graph.layer_name(index), source.name)
+        trained = bool(self.graph.trained(index))
+        name = self.graph.layer_name(index)
+        source.norm = Norm(index, layer, source.y, name, source.name, trained)
         return source
 
     def _add(self, index, layer, inputs):
@@ -223,11 +276,13 @@ def _fold_input(stages, config):
 
 
 def _cost(stage, config):
-    """Cycles of the two passes that read the input."""
+    """Cycles of the passes that read the input: one, or two if the weights are trained."""
     matrix, x, y = stage.matrix(FOLD_IMAGES), passes.Load(stage.x), stage.y
-    forward = passes.forward(matrix, x, y)
-    update = passes.weight_gradient(matrix, x, passes.Gradient(y), stage.weight, None)
-    return sum(predict(choose(step, config), config).cycles for step in (forward, update))
+    readers = [passes.forward(matrix, x, y)]
+    if stage.trains_weight:
+        update = passes.weight_gradient(matrix, x, passes.Gradient(y), stage.weight, None)
+        readers.append(update)
+    return sum(predict(choose(step, config), config).cycles for step in readers)
 
 
 def _check_scores(stage, graph):

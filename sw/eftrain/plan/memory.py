@@ -33,6 +33,7 @@ class MemoryMap:
         self.base = align(base, PAGE)
         self.end = base + size
         self.regions = {}
+        self._shared = {}
         self._next = self.base
 
     def add(self, name, nbytes):
@@ -46,6 +47,23 @@ class MemoryMap:
         self.regions[name] = Region(name, start, nbytes)
         self._next = start + align(nbytes)
         return self.regions[name]
+
+    def share(self, name, sizes):
+        """Reserve one region for tensors that use it one after another.
+
+        Parameters
+        ----------
+        name : str
+            Of the region.
+        sizes : dict
+            Tensor to bytes.
+        """
+        region = self.add(name, max(sizes.values()))
+        self._shared |= dict.fromkeys(sizes, region.address)
+
+    def addresses(self):
+        """Every tensor's first byte, those that share a region included."""
+        return {name: region.address for name, region in self.regions.items()} | self._shared
 
     def address(self, name):
         return self.regions[name].address

@@ -526,12 +526,13 @@ def normalise(norm, images, pair=None, frozen=False):
 
 
 def normalise_gradient(norm, images, sgd):
-    """NORM, backward: updates scale and offset, and gives the coefficients of ``Gradient``."""
+    """NORM, backward: the coefficients of ``Gradient``; updates scale and offset if trained."""
     bases = {
         "statistics": norm.statistics,
         "parameters": norm.parameters,
         "coefficients": norm.gradient_coefficients,
     }
+    sgd = sgd if norm.trained else None
     return _normalise_back(norm.owner, norm.blocks, bases, sgd, scale=1 / norm.pixels(images))
 
 
@@ -553,7 +554,7 @@ def update_biases(blocks, parameters, sums, scratch, sgd):
 
 
 def _normalise_back(layer, blocks, bases, sgd, **scalars):
-    flags, update = _sgd(sgd)
+    flags, update = _sgd(sgd) if sgd else (set(), {})
     return LayerPass(
         Opcode.NORM,
         layer,

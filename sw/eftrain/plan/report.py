@@ -7,16 +7,29 @@ from functools import cached_property
 
 from ..job import Job, Section
 from ..optim import SGD
+from .footprint import footprint
 from .model import PORTS, predict_program
 from .names import pass_names
 from .overlap import mark_loop
 from .schedule import MOMENTUM, Schedule
 from .stages import BIASES
 
-__all__ = ["CLOCK_HZ", "Row", "StepPlan", "nominal_gflops", "peak_gflops", "plan_step"]
+__all__ = [
+    "ADDRESSABLE",
+    "CLOCK_HZ",
+    "OPTIMIZER",
+    "Row",
+    "StepPlan",
+    "nominal_gflops",
+    "peak_gflops",
+    "plan_step",
+]
 
 CLOCK_HZ = 100e6
 """The clock at which rates are stated, so that they compare with EF-Train's."""
+
+OPTIMIZER = SGD(lr=0.01, momentum=0.9)
+"""What a step is planned with unless told otherwise."""
 
 ADDRESSABLE = 1 << 32
 """Bytes a descriptor can address."""
@@ -108,6 +121,8 @@ class StepPlan:
         From the doorbell to END.
     memory : dict
         What is kept in DRAM, to bytes.
+    footprint : dict
+        The same by finer kinds, see ``footprint.KINDS``.
     """
 
     network: str
@@ -118,6 +133,7 @@ class StepPlan:
     rows: list
     cycles: int
     memory: dict
+    footprint: dict
 
     @cached_property
     def macs(self):
@@ -162,7 +178,7 @@ class StepPlan:
         return text.getvalue()
 
 
-def plan_step(network, graph, config, batch, optimizer=None):
+def plan_step(network, graph, config, batch, optimizer=None, size=ADDRESSABLE):
     """Plan one training step and predict its cycles.
 
     Parameters
@@ -175,6 +191,8 @@ def plan_step(network, graph, config, batch, optimizer=None):
         At least 1.
     optimizer : SGD, optional
         By default with momentum.
+    size : int
+        Bytes of device memory.
 
     Returns
     -------
@@ -185,8 +203,8 @@ def plan_step(network, graph, config, batch, optimizer=None):
     UserError
         If a layer does not fit the core's buffers, or the step does not fit what it can address.
     """
-    schedule = Schedule(graph, config, optimizer or SGD(lr=0.01, momentum=0.9))
-    job = Job(schedule, [Section("fit", "train", batch, batch)], 0, ADDRESSABLE)
+    schedule = Schedule(graph, config, optimizer or OPTIMIZER)
+    job = Job(schedule, [Section("fit", "train", batch, batch)], 0, size)
     passes = mark_loop(schedule.training_step(batch))
     predictions, cycles = predict_program(passes, config)
     rows = [
@@ -202,7 +220,8 @@ def plan_step(network, graph, config, batch, optimizer=None):
             pass_names(passes), passes, predictions, strict=True
         )
     ]
-    return StepPlan(network, graph, config, batch, passes, rows, cycles, _memory(job.memory))
+    memory, kinds = _memory(job.memory), footprint(job.memory, passes, schedule.stages)
+    return StepPlan(network, graph, config, batch, passes, rows, cycles, memory, kinds)
 
 
 def _memory(memory):

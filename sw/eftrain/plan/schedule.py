@@ -19,7 +19,7 @@ from .layout import coefficient_bytes, parameter_bytes, statistics_bytes
 from .lowering import INPUT, lower
 from .search import choose
 from .stages import BIASES
-from .support import check_trainable
+from .support import untrainable
 
 __all__ = ["INPUT", "LABELS", "LOGITS", "MOMENTUM", "RECORDS", "Schedule"]
 
@@ -42,6 +42,9 @@ class Schedule:
     ----------
     stages : list of Stage
         In forward order, the network's input first.
+    untrainable : list of (int or None, str)
+        What keeps ``training_step`` from training exactly the marked parameters: layer number, and
+        a sentence.
     """
 
     def __init__(self, graph, config, optimizer=None):
@@ -49,6 +52,7 @@ class Schedule:
         self.config = config
         self.optimizer = optimizer
         self.stages = lower(graph, config)
+        self.untrainable = untrainable(graph, self.stages, config)
         if optimizer and config.batch_norm:
             record_biases(self.stages, optimizer)
         if graph.classes > config.max_classes:
@@ -102,16 +106,19 @@ class Schedule:
         Raises
         ------
         UserError
-            If training must leave a parameter alone.
+            If nothing is trained, or a parameter alone that the device updates with another.
         """
-        check_trainable(self.graph)
-        return self._tiled(
-            [
-                *Forward(self.stages, images, True).passes,
-                self._loss(images, raw_gradient(self.stages[-1])),
-                *Backward(self.stages, images, self.optimizer).passes,
-            ]
-        )
+        for _, sentence in self.untrainable:
+            raise UserError(sentence)
+        return self._tiled(self.untiled_step(images))
+
+    def untiled_step(self, images):
+        """``training_step`` before tiles are chosen: what it uses, but not whether that fits."""
+        return [
+            *Forward(self.stages, images, True).passes,
+            self._loss(images, raw_gradient(self.stages[-1])),
+            *Backward(self.stages, images, self.optimizer).passes,
+        ]
 
     def tensors(self, images, training):
         """Regions the passes use for batches up to ``images``: ``{name: bytes}``.
@@ -146,6 +153,14 @@ class Schedule:
                 sizes[norm.gradient_coefficients] = coefficient_bytes(*size)
         return sizes
 
+    def activations(self):
+        """Names of the maps that a forward pass writes whole before anything reads them."""
+        return {
+            feature_map.name
+            for stage in self.stages[1:]
+            for feature_map in _forward_maps(stage, training=True)
+        }
+
     def zeroed(self):
         """Gradients that un-pooling covers only in part; they must start as zeros."""
         return [
@@ -164,14 +179,19 @@ class Schedule:
         return passes.loss(images, self.graph.classes, self.logits_map, LABELS, RECORDS, gradient)
 
 
-def _maps(stage, training):
-    """Maps in memory that belong to a stage."""
+def _forward_maps(stage, training):
+    """Maps of a stage that the forward pass writes."""
     if training or not stage.pooled:
         yield stage.y
     if stage.pooled:
         yield stage.pooled
     if stage.virtual and stage.written(training):
         yield stage.plain
+
+
+def _maps(stage, training):
+    """Maps in memory that belong to a stage."""
+    yield from _forward_maps(stage, training)
     if training and stage.needs_gradient:
         yield raw_gradient(stage)
         yield full_gradient(stage)

@@ -19,6 +19,7 @@ class Norm:
     """A batch-norm on the device; tensors are named after its number in the network.
 
     ``name`` is its own for messages, ``owner`` that of the layer whose result ``y`` it normalises.
+    ``trained``: a step updates scale and offset; the running statistics move in any case.
     """
 
     index: int
@@ -26,6 +27,7 @@ class Norm:
     y: FeatureMap
     name: str
     owner: str
+    trained: bool = True
 
     @property
     def blocks(self):
@@ -86,7 +88,12 @@ class Stage:
         ``(Stage, role)`` in forward order; roles are "source", "addend" and, with None, "loss".
     record : int, optional
         Number of its first record in ``BIASES``. Without one its bias is a tensor of its own, whose
-        gradient the weight gradient's pass computes.
+        gradient the weight gradient's pass computes if it is trained.
+    trained : frozenset of str
+        ``"weight"`` and ``"bias"`` if a step updates them.
+    needs_gradient : bool
+        Whether a step updates anything at or below the stage, so that the gradient of its result is
+        computed.
     """
 
     index: int
@@ -102,6 +109,8 @@ class Stage:
     whole_kernel: bool = False
     readers: list = field(default_factory=list)
     record: int | None = None
+    trained: frozenset = frozenset({"weight", "bias"})
+    needs_gradient: bool = False
 
     def __post_init__(self):
         # Pooling on the drain makes ``y`` smaller, but not the layer.
@@ -150,22 +159,43 @@ class Stage:
         """Whether the final values of a ``virtual`` stage are written for other readers."""
         if not self.virtual or self.joined:
             return False
-        if self.addend and training or len(self.readers) > 1:
-            return True
         reader, role = self.readers[0]
-        if role != "source":
+        if len(self.readers) > 1 or role != "source":
+            return True
+        # Neither a mask nor the weight gradient's pass can form a sum of two maps.
+        masks = self.relu and self.needs_gradient
+        if training and self.addend and (masks or reader.trains_weight):
             return True
         # Un-pooling needs windows of final values; a vector has no record for each of its blocks.
-        return reader.flat or training and isinstance(reader.layer, MaxPool2d)
+        unpools = isinstance(reader.layer, MaxPool2d) and self.needs_gradient
+        return reader.flat or training and unpools
+
+    # -- what a training step updates --------------------------------------------------------------
 
     @property
-    def needs_gradient(self):
-        return self.trainable or any(stage.needs_gradient for stage in self.sources)
+    def trains_weight(self):
+        return self.trainable and "weight" in self.trained
+
+    @property
+    def trains_bias(self):
+        """Whether a step updates a bias that reaches the output."""
+        return "bias" in self.trained and self.adds_bias
+
+    @property
+    def trains(self):
+        """Whether a step updates any parameter of the stage."""
+        return self.trains_weight or self.trains_bias or bool(self.norm and self.norm.trained)
+
+    @property
+    def differentiates(self):
+        """Whether the gradient goes on behind the addend: to its parameters or its source."""
+        return self.trains or bool(self.source and self.source.needs_gradient)
 
     # -- convolutions and fully connected layers ---------------------------------------------------
 
     @property
     def trainable(self):
+        """Whether it has weights, which may be frozen all the same."""
         return isinstance(self.layer, (Conv2d, Linear))
 
     @property

@@ -1,9 +1,9 @@
-"""Which layers of a graph the device does not run yet."""
+"""What of a graph the device does not run, or not train, yet."""
 
 from ..errors import UserError
 from ..graph import BatchNorm2d, Conv2d, Dropout, GroupNorm, LeakyReLU, MaxPool2d, ReLU6
 
-__all__ = ["check_layers", "check_trainable"]
+__all__ = ["check_layers", "layer_problems", "untrainable"]
 
 _NOT_YET = {
     GroupNorm: "BatchNorm2d after a Conv2d",
@@ -22,13 +22,20 @@ def check_layers(graph):
     UserError
         Names the first one, what is unsupported and the nearest form that is supported.
     """
+    for _, problem in layer_problems(graph):
+        raise UserError(problem)
+
+
+def layer_problems(graph):
+    """``[(layer number, sentence)]`` of all layers that the device does not run."""
+    found = []
     for index, node in enumerate(graph.nodes):
         if problem := _problem(node.layer):
             what, nearest = problem
-            raise UserError(
-                f"{graph.layer_name(index)} {what}, which the device does not run yet; "
-                f"use {nearest}."
-            )
+            name = graph.layer_name(index)
+            sentence = f"{name} {what}, which the device does not run yet; use {nearest}."
+            found.append((index, sentence))
+    return found
 
 
 def _problem(layer):
@@ -47,19 +54,45 @@ def _problem(layer):
     return None
 
 
-def check_trainable(graph):
-    """Refuse parameters that training must leave alone: a training step moves all of them.
+def untrainable(graph, stages, config):
+    """Why a training step cannot change exactly the parameters that ``graph`` trains.
 
-    Raises
-    ------
-    UserError
-        Names the first one.
+    The device updates both parameters of a batch-norm in one operation, and sums the gradient of a
+    bias without that of its weights in its batch-norm units.
+
+    Parameters
+    ----------
+    graph : Graph
+    stages : list of Stage
+    config : CoreConfig
+
+    Returns
+    -------
+    list of (int or None, str)
+        Layer number and sentence; empty if the device can.
     """
-    if graph.frozen:
-        index, kind = graph.frozen[0].split(".")
-        others = len(graph.frozen) - 1
-        more = f" (and {others} more)" if others else ""
-        raise UserError(
-            f"{graph.layer_name(int(index))} has a {kind} with requires_grad=False{more}, but "
-            "frozen parameters are not supported by the Trainer yet; set requires_grad=True."
+    problems = []
+    for stage in stages:
+        if stage.norm and len(graph.trained(stage.norm.index)) == 1:
+            (kind,) = graph.trained(stage.norm.index)
+            other = {"weight": "bias", "bias": "weight"}[kind]
+            sentence = (
+                f"{stage.norm.name} has a {other} with requires_grad=False and a {kind} that is "
+                "trained, but the device updates both of a batch-norm together; train both or "
+                "neither."
+            )
+            problems.append((stage.norm.index, sentence))
+        if stage.trains_bias and not stage.trains_weight and not config.batch_norm:
+            sentence = (
+                f"{stage.name} trains its bias without its weight, and this core was built without "
+                "the batch-norm units that do so; use a core with batch-norm, or train both or "
+                "neither."
+            )
+            problems.append((stage.index, sentence))
+    if not any(stage.trains for stage in stages):
+        sentence = (
+            "All parameters of the network have requires_grad=False, so there is nothing to train; "
+            "set requires_grad=True for some."
         )
+        problems.append((None, sentence))
+    return problems
