@@ -39,6 +39,17 @@ def test_three_steps_with_momentum(make_device, name):
     check_steps(make_device("4x4"), name)
 
 
+@pytest.mark.parametrize("name", ["last layer", "norms: last layer", "residual: the projection"])
+def test_sections_follow_each_other(make_device, name):
+    """Evaluation, full batches and a smaller one, evaluation: all of them share memory."""
+    trainer = Trainer(network(*CASES[name]), make_device("4x4"), MOVING)
+    x, y = data(7, SHAPE, 3)
+    before = trainer.evaluate(x, y, batch_size=4)
+    history = trainer.fit(x, y, 2, 4, test=(x, y))
+    assert history.before == before and history.after == trainer.evaluate(x, y, batch_size=4)
+    assert history.after != before
+
+
 @pytest.mark.parametrize("name", ["last layer", "biases", "norms: convolutions"])
 def test_the_device_leaves_frozen_tensors_alone(make_device, name):
     device, graph = make_device("4x4"), network(*CASES[name])
