@@ -82,6 +82,8 @@ class Trainer:
     def fit(self, x, y, epochs=1, batch_size=16, shuffle=True, test=None, on_step=None):
         """Train; all epochs, and the evaluations if asked for, run from one doorbell.
 
+        What ``Graph.trainable`` marks as False, as PyTorch's ``requires_grad``, keeps its bits.
+
         Parameters
         ----------
         x, y : array-like

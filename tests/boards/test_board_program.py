@@ -202,7 +202,7 @@ def test_a_locked_window_is_reported(folder, board, capsys):
 def test_a_buffer_that_is_too_small_is_named_with_numbers(folder, board, capsys):
     (board.root / "sys/class/u-dma-buf/udmabuf-eftrain/size").write_text("8192")
     message = fails(capsys, 2, folder, open_device=board.open)
-    assert "The run needs 0.06 MiB and the memory of uio:eftrain has 0.01 MiB" in message
+    assert "The run needs 0.05 MiB and the memory of uio:eftrain has 0.01 MiB" in message
     assert "cma= on the kernel's command line" in message
 
 

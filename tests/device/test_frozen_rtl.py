@@ -1,7 +1,7 @@
 """Training with frozen parameters on the simulated core: values, and cycles that are saved."""
 
 import pytest
-from frozen_cases import CASES, MOVING, SHAPE, check_steps, network
+from frozen_cases import CASES, MOVING, SHAPE, check_sections, check_steps, network
 from training_cases import data
 
 from eftrain.plan.check import check_network
@@ -21,6 +21,10 @@ ON_THE_CORE = [
 @pytest.mark.parametrize("name", ON_THE_CORE)
 def test_three_steps_with_momentum(device, name):
     check_steps(device, name)
+
+
+def test_sections_follow_each_other(device):
+    check_sections(device, "residual: the projection")
 
 
 def cycles(device, name):

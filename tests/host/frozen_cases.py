@@ -102,3 +102,13 @@ def check_steps(device, name):
             assert np.array_equal(value, before[key]), key
         elif "running" not in key:
             assert not np.array_equal(value, before[key]), key
+
+
+def check_sections(device, name):
+    """Evaluation, full batches and a smaller one, evaluation: all of them share memory."""
+    trainer = Trainer(network(*CASES[name]), device, MOVING)
+    x, y = data(7, SHAPE, 3)
+    before = trainer.evaluate(x, y, batch_size=4)
+    history = trainer.fit(x, y, 2, 4, test=(x, y))
+    assert history.before == before and history.after == trainer.evaluate(x, y, batch_size=4)
+    assert history.after != before

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eftrain import cli
+from eftrain.errors import UserError
 from eftrain.graph import (
     BatchNorm2d,
     Conv2d,
@@ -23,7 +24,6 @@ from eftrain.graph import (
 )
 from eftrain.job import MAX_BATCH, Job, Section
 from eftrain.networks import digits
-from eftrain.plan import check as check_module
 from eftrain.plan.check import Verdict, check_network
 from eftrain.plan.footprint import KINDS
 from eftrain.plan.report import OPTIMIZER, plan_step
@@ -80,9 +80,9 @@ def test_no_layer_hides_the_next():
     assert found.verdict is Verdict.NOT_TRAINABLE and found.step is None
     said = "\n".join(found.problems)
     for number, words in (
-        (0, "has 2 groups"), (2, "use ReLU"), (3, "kernel_size=2"), (4, "is a GroupNorm"),
-        (5, "does not follow a Conv2d"), (6, "use ReLU"), (8, "train both or neither"),
-        (9, "use the network without it"),
+        (0, "has 2 groups"), (2, "use ReLU"), (3, "use kernel_size=2 and stride=2"),
+        (4, "is a GroupNorm"), (5, "does not follow a Conv2d"), (6, "use ReLU"),
+        (8, "train both or neither"), (9, "use the network without it"),
     ):  # fmt: skip
         (line,) = re.findall(rf"^layer {number} .*", said, re.MULTILINE)
         assert words in line and line.endswith(".")
@@ -208,7 +208,7 @@ def test_a_batch_that_is_too_large(size):
     (limit,) = found.limits
     fitting = int(re.search(r"^A batch of 100 is more than .* memory hold; (\d+) fits", limit)[1])
     assert found.step.batch == fitting < 100
-    with pytest.raises(check_module.UserError, match="of device memory but the device has"):
+    with pytest.raises(UserError, match="of device memory but the device has"):
         plan_step("", digits(), CORE, fitting + 1, size=size)
 
 

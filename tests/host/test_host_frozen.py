@@ -4,7 +4,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from frozen_cases import CASES, MOVING, NORMS, PLAIN, SHAPE, check_steps, conv, network
+from frozen_cases import (
+    CASES,
+    MOVING,
+    NORMS,
+    PLAIN,
+    SHAPE,
+    check_sections,
+    check_steps,
+    conv,
+    network,
+)
 from graph_in_torch import GraphInTorch
 from training_cases import data
 
@@ -37,6 +47,11 @@ def memory(name, sgd=MOVING):
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps_with_momentum(make_device, name):
     check_steps(make_device("4x4"), name)
+
+
+@pytest.mark.parametrize("name", ["last layer", "norms: last layer", "residual: the projection"])
+def test_sections_follow_each_other(make_device, name):
+    check_sections(make_device("4x4"), name)
 
 
 @pytest.mark.parametrize("name", ["last layer", "biases", "norms: convolutions"])

@@ -64,7 +64,8 @@ def test_shapes_and_parameters_are_those_of_pytorch(layer):
     (NEW[4], r"layer 1 \(ReLU6\) is a ReLU6, .*; use ReLU\.$"),
     (NEW[5], r"layer 1 \(LeakyReLU\) is a LeakyReLU, .*; use ReLU\.$"),
     (NEW[6], r"layer 1 \(Dropout\) is a Dropout, .*; use the network without it\.$"),
-    (NEW[7], r"layer 1 \(MaxPool2d\) has kernel_size=\(3, 3\), .*; use kernel_size=2\.$"),
+    (NEW[7], r"layer 1 \(MaxPool2d\) has kernel_size=\(3, 3\) and stride=\(3, 3\), .*; "
+     r"use kernel_size=2 and stride=2\.$"),
     (NEW[9], r"layer 1 \(MaxPool2d\) has stride=\(3, 3\), .*; use stride=2\.$"),
     (MaxPool2d(2, padding=1), r"layer 1 \(MaxPool2d\) has padding=\(1, 1\), .*; use padding=0\.$"),
 ])

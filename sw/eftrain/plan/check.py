@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 
-from eftrain_hdl.isa import DESCRIPTOR_BYTES, Opcode
+from eftrain_hdl.isa import Opcode
 
 from ..errors import UserError
 from ..graph import parameter_layers, parameter_shapes, select
 from ..graph.parameters import STATISTICS
-from ..job import MAX_BATCH, PROGRAM, Section, reserve
+from ..job import MAX_BATCH
+from .fitting import fitting_batch
 from .lowering import examine
-from .memory import MemoryMap
 from .passes import Gradient, Load, forward, weight_gradient
 from .report import ADDRESSABLE, OPTIMIZER, StepPlan, plan_step
 from .schedule import Schedule
@@ -22,9 +22,6 @@ __all__ = ["Check", "LayerCheck", "Saving", "Verdict", "check_network"]
 
 LAST_LAYERS = (1, 2)
 """Numbers of layers for which it is said what training no others would save."""
-
-LOOP_DESCRIPTORS = 5
-"""Descriptors of a program that are no passes: two loops and END."""
 
 
 class Verdict(IntEnum):
@@ -171,7 +168,7 @@ def check_network(network, graph, config, batch, chosen=False, size=ADDRESSABLE)
     unsupported += [(index, sentence) for index, sentence, runs in misfits if not runs]
     untrained += [(index, sentence) for index, sentence, runs in misfits if runs]
     if not unsupported and not untrained:
-        fitting = _fitting(schedule, batch, size)
+        fitting = fitting_batch(schedule, batch, size)
         if fitting:
             step = plan_step(network, graph, config, fitting, size=size)
             savings = _savings(step, size)
@@ -246,29 +243,6 @@ def _alone(stages, batch):
         yield forward(matrix, x, stage.y)
         if stage.trains_weight:
             yield weight_gradient(matrix, x, Gradient(stage.y), stage.weight, None)
-
-
-def _fitting(schedule, batch, size):
-    """The largest batch up to ``batch`` whose step fits the memory; 0 if none does."""
-    low, high = 0, min(batch, MAX_BATCH)
-    if _fits(schedule, high, size):
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if _fits(schedule, middle, size) else (low, middle)
-    return low
-
-
-def _fits(schedule, batch, size):
-    memory = MemoryMap(0, size)
-    try:
-        passes = schedule.untiled_step(batch)
-        reserve(memory, schedule, [Section("fit", "train", batch, batch)], [passes])
-        memory.add(PROGRAM, (len(passes) + LOOP_DESCRIPTORS) * DESCRIPTOR_BYTES)
-        memory.check()
-    except UserError:
-        return False
-    return True
 
 
 def _limits(schedule, chosen):

@@ -47,10 +47,11 @@ def _problem(layer):
     if isinstance(layer, BatchNorm2d) and layer.frozen:
         return "has frozen statistics", "frozen=False"
     if isinstance(layer, MaxPool2d):
-        for name, runs in (("kernel_size", (2, 2)), ("stride", (2, 2)), ("padding", (0, 0))):
-            found = getattr(layer, name)
-            if found != runs:
-                return f"has {name}={found}", f"{name}={runs[0]}"
+        runs = {"kernel_size": 2, "stride": 2, "padding": 0}
+        other = [name for name, size in runs.items() if getattr(layer, name) != (size, size)]
+        if other:
+            found = " and ".join(f"{name}={getattr(layer, name)}" for name in other)
+            return f"has {found}", " and ".join(f"{name}={runs[name]}" for name in other)
     return None
 
 
