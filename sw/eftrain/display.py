@@ -122,7 +122,7 @@ class Display:
             yield f"accuracy before, {tests} test pictures", f"{history.before['accuracy']:.1%}"
             yield f"accuracy after, {tests} test pictures", f"{history.after['accuracy']:.1%}"
         yield "training steps", f"{len(history.steps)}"
-        yield "cycles, tests included", f"{history.cycles:,}"
+        yield "cycles, tests included" if tests else "cycles", f"{history.cycles:,}"
         yield "multiply-adds of the training", f"{result.task.dense_macs:,}"
         yield "time of the simulation", f"{self.seconds:.0f} s"
 

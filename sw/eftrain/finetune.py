@@ -246,9 +246,7 @@ def finetune(task, *, open_device=None, on_status=None, on_step=None):
             )
             macs += fitted.dense_macs
         after = test("after")
-    history = History(
-        steps["train"], before, after, trainer.cycles, macs, trainer.nonfinite
-    )  # fmt: skip
+    history = History(steps["train"], before, after, trainer.cycles, macs, trainer.nonfinite)
     return Result(task, history, trainer)
 
 
@@ -268,14 +266,13 @@ def numbers(result):
         "train": settings.train,
         "trained_parameters": [name for name, trained in task.graph.trainable.items() if trained],
         "augment": settings.augment,
-        "normalisation": normalisation
-        and {"mean": normalisation.mean, "std": normalisation.std},
+        "normalisation": normalisation and vars(normalisation),
         "pictures": task.counts[0],
         "test_pictures": task.counts[1],
         "class_names": task.dataset.class_names,
         "skipped": task.dataset.skipped,
         "per_epoch": [_epoch(result, epoch) for epoch in range(settings.epochs)],
-    }  # fmt: skip
+    }
 
 
 def _epoch(result, epoch):
