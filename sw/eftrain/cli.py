@@ -23,6 +23,7 @@ from .commands import (
     plan,
     profile,
     resources,
+    train,
 )
 from .devices import DeviceError
 from .errors import UserError
@@ -62,7 +63,18 @@ def _options(
     """Options of the command itself."""
 
 
-for _module in (personalize, check, plan, bench, profile, resources, bitstream, build, doctor):
+for _module in (
+    personalize,
+    check,
+    train,
+    plan,
+    bench,
+    profile,
+    resources,
+    bitstream,
+    build,
+    doctor,
+):
     app.command(name=_module.__name__.rpartition(".")[2])(_module.command)
 
 

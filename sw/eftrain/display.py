@@ -1,4 +1,4 @@
-"""What ``eftrain personalize`` shows: status lines, a progress bar, one line a stage, a table."""
+"""What a run shows: status lines, a progress bar, one line a stage, a table."""
 
 import time
 
@@ -7,6 +7,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+from .report import WEIGHTS_FILE
 
 
 class Display:
@@ -17,12 +19,28 @@ class Display:
 
     Parameters
     ----------
-    task : eftrain.personalize.Task
+    task : eftrain.workload.Workload
+        Of ``personalize`` or ``finetune``.
     console : rich.console.Console, optional
+    action : str
+        What is done with the pictures; begins the first line.
+    weights_file : str
+        Named at the end.
+    note : callable, optional
+        Gives what is added to the line of an epoch, from its number.
     """
 
-    def __init__(self, task, console=None):
+    def __init__(
+        self,
+        task,
+        console=None,
+        *,
+        action="Adapting to",
+        weights_file=WEIGHTS_FILE,
+        note=None,
+    ):
         self._task = task
+        self._action, self._weights_file, self._note = action, weights_file, note
         self._console = console or Console(highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -41,9 +59,10 @@ class Display:
 
     def __enter__(self):
         task, settings = self._task, self._task.settings
-        images, tests = len(task.train[0]), len(task.test[0])
+        images, tests = task.counts
+        testing = f"testing on {tests}, " if tests else ""
         self._print(
-            f"Adapting to {images} pictures, testing on {tests}, on {settings.device}: "
+            f"{self._action} {images} pictures, {testing}on {settings.device}: "
             f"{task.config.array} array, {task.config.format}."
         )
         batches = -(-images // settings.batch_size)
@@ -72,7 +91,8 @@ class Display:
             name = f"test {step.section}"
         if self._stage is None or self._stage.name != name:
             self._end_stage()
-            self._stage = _Stage(name)
+            note = self._note(step.epoch) if self._note and step.section == "train" else ""
+            self._stage = _Stage(name, note)
         self._stage.add(step)
         self._done += self._task.work(step.section, step.images)
         numbers = f"{self._stage.numbers}  {step.cycles / 1e6:.1f} Mcycles"
@@ -92,16 +112,17 @@ class Display:
             self._print("Inf or NaN appeared on the device: try a smaller --learning-rate.")
         folder = result.task.settings.output
         self._print(
-            f"Wrote result.json, history.csv, curve.png and personalised.safetensors to {folder}."
+            f"Wrote result.json, history.csv, curve.png and {self._weights_file} to {folder}."
         )
 
     def _rows(self, result):
         history = result.history
-        tests = len(result.task.test[0])
-        yield f"accuracy before, {tests} test pictures", f"{history.before['accuracy']:.1%}"
-        yield f"accuracy after, {tests} test pictures", f"{history.after['accuracy']:.1%}"
+        tests = result.task.counts[1]
+        if tests:
+            yield f"accuracy before, {tests} test pictures", f"{history.before['accuracy']:.1%}"
+            yield f"accuracy after, {tests} test pictures", f"{history.after['accuracy']:.1%}"
         yield "training steps", f"{len(history.steps)}"
-        yield "cycles, tests included", f"{history.cycles:,}"
+        yield "cycles, tests included" if tests else "cycles", f"{history.cycles:,}"
         yield "multiply-adds of the training", f"{result.task.dense_macs:,}"
         yield "time of the simulation", f"{self.seconds:.0f} s"
 
@@ -124,8 +145,8 @@ class TimeLeftColumn(TimeRemainingColumn):
 class _Stage:
     """Running means of one test or one epoch."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, note=""):
+        self.name, self._note = name, note
         self._loss = 0.0
         self._correct = 0
         self._images = 0
@@ -143,4 +164,5 @@ class _Stage:
 
     @property
     def line(self):
-        return f"  {self.name:<11}  {self.numbers:<27} {self._cycles:>12,} cycles so far"
+        cycles = f"{self._cycles:>12,} cycles so far"
+        return f"  {self.name:<11}  {self.numbers:<27} {cycles}{self._note}"

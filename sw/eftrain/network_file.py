@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+from .data.normalisation import declared_normalisation
 from .errors import UserError
 from .graph import Graph
 from .importers.onnx_model import from_onnx
@@ -77,7 +78,9 @@ def _graph(name, function):
         return made
     pair = isinstance(made, (tuple, list)) and len(made) == 2
     if pair and is_torch_module(made[0]) and isinstance(made[1], (tuple, list)):
-        return from_torch(*made)
+        graph = from_torch(*made)
+        graph.normalisation = declared_normalisation(made[0])
+        return graph
     if is_torch_module(made):
         raise UserError(
             f"{FUNCTION}() in {name} returns a PyTorch module alone; return it with the shape of "

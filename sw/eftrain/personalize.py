@@ -8,8 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from eftrain_hdl.config import CoreConfig
 
 from .checks import check_count, check_labels, check_pictures
@@ -17,7 +15,7 @@ from .data.digits import BASE_WEIGHTS, new_user
 from .data.npz import read_data
 from .devices.open import Target, resolve
 from .errors import UserError
-from .graph import Conv2d, Graph, Linear
+from .graph import Graph
 from .history import History
 from .job import Job
 from .networks import digits
@@ -25,6 +23,7 @@ from .optim import SGD
 from .plan.schedule import Schedule
 from .trainer import Trainer, fit_sections
 from .weights_file import load_weights
+from .workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Workload):
     """Settings that have been checked, and everything they name.
 
     Attributes
@@ -93,19 +92,9 @@ class Task:
     test: tuple
 
     @property
-    def dense_macs(self):
-        """Multiply-adds of the training, counted as the literature does; see ``training_macs``."""
-        return training_macs(self.graph) * len(self.train[0]) * self.settings.epochs
-
-    def work(self, section, images):
-        """Multiply-adds of some images in one section; what a progress bar counts."""
-        macs = training_macs if section == "train" else forward_macs
-        return macs(self.graph) * images
-
-    @property
-    def total_work(self):
-        """``work`` of the whole program."""
-        return self.dense_macs + 2 * self.work("test", len(self.test[0]))
+    def counts(self):
+        """Pictures to train and to test on."""
+        return len(self.train[0]), len(self.test[0])
 
 
 @dataclass(frozen=True)
@@ -195,28 +184,3 @@ def personalize(task, *, open_device=None, on_status=None, on_step=None):
             *task.train, settings.epochs, settings.batch_size, test=task.test, on_step=on_step
         )
     return Result(task, history, trainer)
-
-
-def forward_macs(graph):
-    """Dense multiply-adds of one image's forward pass: convolutions and fully connected layers."""
-    return sum(_layer_macs(graph))
-
-
-def training_macs(graph):
-    """Dense multiply-adds of training on one image.
-
-    Forward pass, input gradient of every layer but the first, and weight gradient, each counted
-    with its padding, as in EF-Train (Tang et al., TODAES 2022).
-    """
-    first, *rest = _layer_macs(graph)
-    return 2 * first + 3 * sum(rest)
-
-
-def _layer_macs(graph):
-    macs = []
-    for layer, output in zip(graph.layers, graph.shapes[1:], strict=True):
-        if isinstance(layer, Conv2d):
-            macs.append(int(np.prod(layer.weight_shape)) * output[1] * output[2])
-        elif isinstance(layer, Linear):
-            macs.append(int(np.prod(layer.weight_shape)))
-    return macs

@@ -1,4 +1,4 @@
-"""What a personalisation leaves behind: numbers, the history, a picture and the weights.
+"""What a run leaves behind: numbers, the history, a picture and the weights.
 
 ============================ ======================================================================
 ``result.json``              the numbers of ``summary``
@@ -6,6 +6,9 @@
 ``curve.png``                loss and accuracy over the steps
 ``personalised.safetensors`` the new weights, named as in PyTorch
 ============================ ======================================================================
+
+Those are the files of ``eftrain personalize``; ``eftrain train`` adds to the numbers and calls its
+weights ``trained.safetensors``.
 
 A board, which has neither matplotlib nor safetensors, writes no picture, and ``personalised.npz``.
 """
@@ -24,16 +27,16 @@ WEIGHTS_FILE = "personalised.safetensors"
 def summary(result):
     """The numbers of a run.
 
-    ``accuracy_before`` and ``accuracy_after`` are fractions of the test pictures. ``cycles`` are
-    the device's from doorbell to interrupt, both tests included. ``dense_macs`` are those of the
-    training steps alone, see ``personalize.training_macs``. ``batch_size`` is the one that was
-    used, no larger than the number of training pictures.
+    ``accuracy_before`` and ``accuracy_after`` are fractions of the test pictures, None if there are
+    none. ``cycles`` are the device's from doorbell to interrupt, both tests included.
+    ``dense_macs`` are those of the training steps alone, see ``workload.training_macs``.
+    ``batch_size`` is the one that was used, no larger than the number of training pictures.
     """
     task, history = result.task, result.history
     settings = task.settings
     return {
-        "accuracy_before": history.before["accuracy"],
-        "accuracy_after": history.after["accuracy"],
+        "accuracy_before": history.before and history.before["accuracy"],
+        "accuracy_after": history.after and history.after["accuracy"],
         "steps": len(history.steps),
         "cycles": history.cycles,
         "dense_macs": task.dense_macs,
@@ -42,7 +45,7 @@ def summary(result):
         "device": settings.device,
         "seed": settings.seed,
         "epochs": settings.epochs,
-        "batch_size": min(settings.batch_size, len(task.train[0])),
+        "batch_size": min(settings.batch_size, task.counts[0]),
         "learning_rate": settings.learning_rate,
         "momentum": settings.momentum,
     }
@@ -65,12 +68,13 @@ def check_output(folder):
         ) from None
 
 
-def write(result, folder, *, picture=True, weights_file=WEIGHTS_FILE):
+def write(result, folder, *, numbers=None, picture=True, weights_file=WEIGHTS_FILE):
     """Write all files of a run into ``folder``, which is made if it is not there.
 
-    Without ``picture`` and with a ``weights_file`` that ends in ``.npz`` it needs numpy only. They
-    are made in a folder next to it and moved when all are complete, so that a failure leaves
-    the files of an earlier run as they were.
+    ``numbers`` are what ``result.json`` gets, by default those of ``summary``. Without ``picture``
+    and with a ``weights_file`` that ends in ``.npz`` it needs numpy only. The files are made in a
+    folder next to it and moved when all are complete, so that a failure leaves the files of an
+    earlier run as they were.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def write(result, folder, *, picture=True, weights_file=WEIGHTS_FILE):
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
         try:
-            text = json.dumps(summary(result), indent=2) + "\n"
+            text = json.dumps(numbers or summary(result), indent=2) + "\n"
             (staging / "result.json").write_text(text, encoding="utf-8")
             result.history.to_csv(staging / "history.csv")
             if picture:
@@ -129,6 +133,8 @@ def draw(result, path):
     lower.plot(steps, batches, ".", color=orange, alpha=0.45, label="batch, before its update")
     lower.plot(steps, _smooth(batches), color=orange, label="running mean")
     for name, score, style in (("before", history.before, ":"), ("after", history.after, "--")):
+        if score is None:
+            continue
         accuracy = 100 * score["accuracy"]
         label = f"test pictures {name}: {accuracy:.1f} %"
         lower.axhline(accuracy, color=grey, linestyle=style, linewidth=1.2, label=label)

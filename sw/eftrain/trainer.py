@@ -45,6 +45,16 @@ class Trainer:
     seed : int
         For the initial weights and the order of the samples.
 
+    Attributes
+    ----------
+    optimizer : SGD
+        May be replaced between two calls of ``fit``, by one of another learning rate for example;
+        momentum goes on.
+    cycles : int
+        Of the device, in all calls so far.
+    nonfinite : bool
+        Whether an Inf or NaN has appeared on the device in any of them.
+
     Raises
     ------
     UserError
@@ -65,6 +75,7 @@ class Trainer:
                 "SimDevice(CoreConfig.parse('8x8'))."
             )
         self.optimizer = optimizer
+        self.cycles, self.nonfinite = 0, False
         self.seed = check_count(seed, "seed", least=0)
         self._graph = self._weights = self._momentum = None
         if isinstance(model, Graph):
@@ -208,4 +219,6 @@ class Trainer:
                 on_step(step)
 
         outcome = job.run(self.driver, self._weights, momentum, datasets, on_record)
+        self.cycles += outcome.cycles
+        self.nonfinite |= outcome.nonfinite
         return job, outcome, steps

@@ -13,8 +13,9 @@ from eftrain import cli, report
 from eftrain.display import Display
 from eftrain.history import Step
 from eftrain.networks import digits
-from eftrain.personalize import Settings, forward_macs, prepare, training_macs
+from eftrain.personalize import Settings, prepare
 from eftrain.weights_file import load_weights
+from eftrain.workload import forward_macs, training_macs
 
 FILES = ["curve.png", "history.csv", "personalised.safetensors", "result.json"]
 

@@ -1,24 +1,17 @@
 """``eftrain check``."""
 
 import json as json_format
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from ..checks import check_count
 from ..files import check_files, write_files
 from ..graph import select, with_classes
-from ..network_file import HELP, load_network
+from ..network_file import load_network
 from ..plan.check import Verdict, check_network
 from ..plan.report import CLOCK_HZ
-from .options import Array, Batch, Format, core, file_option
-
-TRAIN = (
-    "What is trained: all, bias, last:N (the last N layers with parameters), or patterns of layer "
-    'names such as "layer3.*,fc". Without it, what the file says (requires_grad).'
-)
+from .options import Array, Batch, Classes, Format, Model, Train, core, file_option
 
 _VERDICTS = {
     Verdict.TRAINABLE: "can be trained",
@@ -28,14 +21,12 @@ _VERDICTS = {
 
 
 def command(
-    model: Annotated[str, typer.Argument(help=HELP, metavar="MODEL")],
+    model: Model,
     array: Array = "16x16",
     format: Format = "fp32",
     batch: Batch = 16,
-    train: Annotated[str | None, typer.Option(help=TRAIN, metavar="WHAT")] = None,
-    classes: Annotated[
-        int | None, typer.Option(help="Replace the last layer, for so many classes.", metavar="N")
-    ] = None,
+    train: Train = None,
+    classes: Classes = None,
     json: file_option("Also write all of it as JSON.") = None,
 ):
     """Say of every layer whether it runs and trains, and what a training step needs; run nothing.

@@ -6,33 +6,33 @@ from typing import Annotated
 import typer
 
 from .. import report
-from ..devices.open import NAMES
 from ..display import Display
 from ..personalize import Settings, personalize, prepare
+from .options import (
+    Batch,
+    DeviceArray,
+    DeviceFormat,
+    DeviceName,
+    Epochs,
+    LearningRate,
+    Momentum,
+    Output,
+)
 
 DEFAULTS = Settings()
 
 
 def command(
-    array: Annotated[
-        str | None,
-        typer.Option(help="Array size; by default the device's, or 8x8.", metavar="ROWSxLANES"),
-    ] = DEFAULTS.array,
-    format: Annotated[
-        str | None, typer.Option(help="Number format: fp32 or bf16; by default the device's.")
-    ] = DEFAULTS.format,
-    device: Annotated[
-        str, typer.Option(help=f"Where to run: {', '.join(NAMES)}.", metavar="DEVICE")
-    ] = DEFAULTS.device,
+    array: DeviceArray = DEFAULTS.array,
+    format: DeviceFormat = DEFAULTS.format,
+    device: DeviceName = DEFAULTS.device,
     samples: Annotated[
         int | None, typer.Option(help="Use only so many pictures of each set.", metavar="N")
     ] = DEFAULTS.samples,
-    epochs: Annotated[int, typer.Option(help="Times each picture is used.")] = DEFAULTS.epochs,
-    batch_size: Annotated[int, typer.Option(help="Pictures a step.")] = DEFAULTS.batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Learning rate of SGD.")
-    ] = DEFAULTS.learning_rate,
-    momentum: Annotated[float, typer.Option(help="Momentum of SGD.")] = DEFAULTS.momentum,
+    epochs: Epochs = DEFAULTS.epochs,
+    batch_size: Batch = DEFAULTS.batch_size,
+    learning_rate: LearningRate = DEFAULTS.learning_rate,
+    momentum: Momentum = DEFAULTS.momentum,
     seed: Annotated[int, typer.Option(help="Seed of the pictures' order.")] = DEFAULTS.seed,
     data: Annotated[
         Path | None,
@@ -46,9 +46,7 @@ def command(
         Path | None,
         typer.Option(help="Weights to start from, instead of the base network's.", metavar="FILE"),
     ] = None,
-    output: Annotated[
-        Path, typer.Option(help="Folder of the results.", metavar="FOLDER")
-    ] = DEFAULTS.output,
+    output: Output = DEFAULTS.output,
 ):
     """Adapt the bundled digit classifier to a new user's handwriting, on the device."""
     settings = Settings(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["PRESETS", "Normalisation", "find_normalisation"]
+__all__ = ["PRESETS", "Normalisation", "declared_normalisation", "find_normalisation"]
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,21 @@ def find_normalisation(given=None, model=None, dataset=None):
     """
     if given is not None:
         return _made(given)
+    declared = declared_normalisation(model)
+    if declared is not None:
+        return _made(declared)
+    return dataset.normalisation if dataset is not None else None
+
+
+def declared_normalisation(model):
+    """What a model's attributes say, as ``find_normalisation`` reads them, unchecked; or None."""
     if getattr(model, "normalisation", None) is not None:
-        return _made(model.normalisation)
+        return model.normalisation
     for name in ("pretrained_cfg", "default_cfg"):
         settings = getattr(model, name, None)
         if isinstance(settings, dict) and {"mean", "std"} <= settings.keys():
-            return Normalisation(settings["mean"], settings["std"])
-    return dataset.normalisation if dataset is not None else None
+            return settings["mean"], settings["std"]
+    return None
 
 
 def _made(value):

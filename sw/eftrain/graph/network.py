@@ -56,6 +56,9 @@ class Graph:
         last its output ``(classes,)``.
     trainable : dict
         Every parameter's name, in layer order, to True or False.
+    normalisation : optional
+        What the network was trained with, where that is known, in a form that
+        ``data.find_normalisation`` takes; None at first. The device does not apply it.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Graph:
         self.weights = self._checked(weights or {})
         self.names = _checked_names(names or {}, len(self.nodes))
         self.trainable = _checked_trainable(trainable or {}, self.layers)
+        self.normalisation = None
 
     def _check_ends(self, shape):
         if not any(isinstance(node.layer, (Conv2d, Linear)) for node in self.nodes):
