@@ -58,6 +58,7 @@ class SerialSystem(wiring.Component):
             memory_size=ULX3S_PART.size,
             id_bits=id_bits,
         )
+        # Reset with everything else, by a register that lies where the bridge does.
         m.submodules.bridge = reset_domain(m, Const(0), name="alone")(bridge)
         # The host can reset all but the bridge.
         behind_bridge = reset_domain(m, bridge.core_reset, name="behind_bridge")

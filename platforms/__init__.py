@@ -4,7 +4,7 @@ What host and gateware both know of a board is in :mod:`eftrain.boards`.
 
 A flow is a module with
 
-``build(board, config, folder, *, clock_hz=None, seed=1, on_step=print_step) -> Artefact``
+``build(board, config, folder, *, clock_hz=None, seed=None, on_step=print_step) -> Artefact``
     Runs every tool and writes ``folder``, or leaves it as it was and raises :class:`BitstreamError`
     (a tool failed, timing is not met) or ``UserError`` (it cannot fit, a package is missing).
 """

@@ -122,10 +122,11 @@ class SoftmaxLoss(wiring.Component):
         ]
 
         # The largest logit so far, and the one that is compared with it.
-        is_right = Signal()
         maximum, best, x_label = Signal(32), Signal(16), Signal(32)
         maximum_key, key = Signal(32), Signal(32)
         rival, rival_at, competes = Signal(32), Signal(16), Signal()
+        # Looked at when an image is done: its best class is its label.
+        is_right = Signal()
         word = beat[:32]
         m.d.sync += [
             is_right.eq(best == label),

@@ -122,7 +122,7 @@ def run(folder, *, device=None, root="/", with_bitstream=False, open_device=None
 
     Returns
     -------
-    eftrain.personalize.Result
+    eftrain.report.Result
     """
     plan = BoardRun.read(folder)
     artefact = plan.artefact

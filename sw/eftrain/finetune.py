@@ -30,7 +30,7 @@ from .trainer import Trainer
 from .weights_file import load_weights
 from .workload import Workload
 
-__all__ = ["WEIGHTS_FILE", "Result", "Settings", "Task", "finetune", "numbers", "prepare"]
+__all__ = ["WEIGHTS_FILE", "Settings", "Task", "finetune", "numbers", "prepare"]
 
 WEIGHTS_FILE = "trained.safetensors"
 
@@ -134,15 +134,6 @@ class Task(Workload):
         return _optimizer(self.settings, self.schedule, epoch)
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished run: its task, history, and the trainer that holds the new weights."""
-
-    task: Task
-    history: History
-    trainer: Trainer
-
-
 def prepare(settings):
     """Check settings and data, and read the files they name; writes nothing.
 
@@ -202,7 +193,7 @@ def finetune(task, *, open_device=None, on_status=None, on_step=None):
 
     Returns
     -------
-    Result
+    report.Result
 
     Raises
     ------
@@ -247,7 +238,7 @@ def finetune(task, *, open_device=None, on_status=None, on_step=None):
             macs += fitted.dense_macs
         after = test("after")
     history = History(steps["train"], before, after, trainer.cycles, macs, trainer.nonfinite)
-    return Result(task, history, trainer)
+    return report.Result(task, history, trainer)
 
 
 def numbers(result):

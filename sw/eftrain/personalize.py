@@ -10,13 +10,13 @@ from pathlib import Path
 
 from eftrain_hdl.config import CoreConfig
 
+from . import report
 from .checks import check_count, check_labels, check_pictures
 from .data.digits import BASE_WEIGHTS, new_user
 from .data.npz import read_data
 from .devices.open import Target, resolve
 from .errors import UserError
 from .graph import Graph
-from .history import History
 from .job import Job
 from .networks import digits
 from .optim import SGD
@@ -97,15 +97,6 @@ class Task(Workload):
         return len(self.train[0]), len(self.test[0])
 
 
-@dataclass(frozen=True)
-class Result:
-    """A finished run: its task, history, and the trainer that holds the new weights."""
-
-    task: Task
-    history: History
-    trainer: Trainer
-
-
 def prepare(settings):
     """Check settings and data, and read the files they name; writes nothing.
 
@@ -167,7 +158,7 @@ def personalize(task, *, open_device=None, on_status=None, on_step=None):
 
     Returns
     -------
-    Result
+    report.Result
 
     Raises
     ------
@@ -183,4 +174,4 @@ def personalize(task, *, open_device=None, on_status=None, on_step=None):
         history = trainer.fit(
             *task.train, settings.epochs, settings.batch_size, test=task.test, on_step=on_step
         )
-    return Result(task, history, trainer)
+    return report.Result(task, history, trainer)

@@ -17,11 +17,21 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
 
 WEIGHTS_FILE = "personalised.safetensors"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its task (a ``Workload``), history, and the trainer with the new weights."""
+
+    task: object
+    history: object
+    trainer: object
 
 
 def summary(result):

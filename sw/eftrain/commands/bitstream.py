@@ -30,7 +30,8 @@ def command(
         typer.Option(metavar="MHZ", help="Clock to ask for; the board's own if it is not given."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=1, help="Seed of placement, for tools that take one.")
+        int | None,
+        typer.Option(min=1, help="Seed of placement (ECP5); without it, up to four are tried."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results; build/BOARD if it is not given.")

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from eftrain_hdl.isa import DESCRIPTOR_BYTES, Flag, Opcode
+from eftrain_hdl.isa import DESCRIPTOR_WORDS, Flag, Opcode
 
 from .model_array import Array, Feed, Ring
 from .model_bus import Bus, Reader, Steered, StepQueue, Writer
@@ -36,7 +36,7 @@ AHEAD = {
 OPERANDS = frozenset({"stationary", "stream", "companion"})
 """Chains that feed the array; the drain's take turns with it in pieces of its own."""
 
-DESCRIPTOR_BEATS = DESCRIPTOR_BYTES // 16
+DESCRIPTOR_BEATS = DESCRIPTOR_WORDS // BEAT_WORDS
 
 BUNDLE = 128
 """Beats that are looked at as one burst, where nothing else comes between them."""
